@@ -1,0 +1,41 @@
+"""specxr: stellar labels from survey spectra, array-native.
+
+Spectra are chunked, Zarr-backed xarray datasets indexed by star and wavelength; estimators run block by block
+over Dask; labels, errors and masks come back as variables aligned with the stars.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from specxr.cube import validate
+    from specxr.estimators.lasp import LASP
+    from specxr.infer import infer
+    from specxr.store import open_cube, open_labels, write_labels
+
+__version__ = version("specxr")
+
+# The public doors are imported when first used: `specxr --help` need not wait for torch and xarray.
+_DOORS = {
+    "LASP": "specxr.estimators.lasp",
+    "infer": "specxr.infer",
+    "open_cube": "specxr.store",
+    "open_labels": "specxr.store",
+    "validate": "specxr.cube",
+    "write_labels": "specxr.store",
+}
+
+__all__ = ["LASP", "infer", "open_cube", "open_labels", "validate", "write_labels"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _DOORS:
+        return getattr(import_module(_DOORS[name]), name)
+    raise AttributeError(f"module 'specxr' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_DOORS])
