@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -48,6 +48,16 @@ class Grid:
         content = hashlib.sha256(np.ascontiguousarray(self.wavelength, dtype="<f8").tobytes())
         content.update(f"{self.medium} {self.sampling} {self.step!r}".encode())
         return content.hexdigest()[:16]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Grid) and self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def __getitem__(self, pixels: slice) -> Grid:
+        """Return a window of the grid."""
+        return replace(self, wavelength=self.wavelength[pixels])
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Numerical kernels: torch, batch first, last axis = pixels; arrays in, arrays out."""

@@ -1,0 +1,21 @@
+PYTHON ?= python3
+INSTALLED := .venv/.installed
+
+.PHONY: demo test
+
+demo: $(INSTALLED)
+	.venv/bin/specxr demo --out demo
+
+test: $(INSTALLED)
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/pytest
+
+# torch comes first and by itself: resolved together with the rest, pip may choose a build with CUDA, of gigabytes.
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install torch==2.13.0
+	.venv/bin/pip install -c constraints.txt -e '.[test]'
+	touch $(INSTALLED)

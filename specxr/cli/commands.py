@@ -1,0 +1,208 @@
+"""The commands that work on a cube."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from specxr.cli.progress import Counted, progress_bar
+
+Cube = Annotated[Path, typer.Argument(metavar="CUBE.zarr", help="A cube that `specxr ingest` made.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Run = Annotated[str, typer.Option("--name", help="Name of the run.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="As many as there are cores, if not given.", show_default=False)]
+
+# Small enough that two workers share a small survey evenly and the progress bar moves.
+_STARS_PER_TASK = 256
+
+
+def ingest(
+    survey: Annotated[str, typer.Argument(help="Whose spectra they are, such as lamost-lrs.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILES_OR_FOLDERS...", help="Searched through if folders.")],
+    out: Annotated[Path, typer.Option(metavar="CUBE.zarr", help="Where the cube goes.")],
+    overwrite: Overwrite = False,
+    replace_duplicates: Annotated[
+        bool, typer.Option("--replace-duplicates", help="Of files with one obsid keep the last.")
+    ] = False,
+    workers: Workers = None,
+) -> None:
+    """Read spectra of a survey into a cube. Unreadable files are listed, and do not stop the others."""
+    from specxr.ingest import ingest as read_files
+
+    with progress_bar("reading", "files") as (bar, task):
+        report = read_files(
+            survey,
+            files,
+            out,
+            overwrite=overwrite,
+            replace_duplicates=replace_duplicates,
+            workers=workers,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    for path, reason in report.failures:
+        typer.echo(f"{path}: {reason}", err=True)
+    for old, new in report.replaced:
+        typer.echo(f"{old}: replaced by {new}, which has the same obsid", err=True)
+    typer.echo(
+        f"{report.n_written:,} stars in {report.path}, {len(report.failures):,} files without a spectrum, "
+        f"{report.seconds:.1f} s"
+    )
+
+
+def info(cube: Cube) -> None:
+    """Show what is in a cube: its size, its grid, its runs, and how the fits of each ended."""
+    from specxr.store import list_runs, open_cube, open_labels
+    from specxr.vocabulary import Result
+
+    spectra = open_cube(cube)
+    wavelength = spectra["wavelength"]
+    console = Console()
+    grid = Table(box=None, show_header=False)
+    rows = {
+        "cube": str(cube),
+        "survey": spectra.attrs.get("survey", "not said"),
+        "stars": f"{spectra.sizes['star']:,}",
+        "pixels": f"{wavelength.size:,}",
+        "wavelength": f"{wavelength.values[0]:.1f}-{wavelength.values[-1]:.1f} Angstrom, {wavelength.attrs['medium']}",
+        "sampling": f"{wavelength.attrs['sampling']}, step {wavelength.attrs['step']:g}",
+        "on disk": f"{_size_on_disk(cube) / 1e6:,.1f} MB",
+        "in memory": f"{spectra.nbytes / 1e6:,.1f} MB",
+    }
+    for name, value in rows.items():
+        grid.add_row(name, value)
+    console.print(grid)
+    runs = list_runs(cube)
+    if not runs:
+        console.print("no labels yet: `specxr infer` makes them")
+        return
+    table = Table("run", "estimator", box=box.SIMPLE)
+    for result in Result:
+        table.add_column(result.name.lower(), justify="right", overflow="fold")
+    for run in runs:
+        labels = open_labels(cube, run)
+        counts = _result_counts(labels["result"].values)
+        table.add_row(run, str(labels.attrs.get("estimator", "")), *(f"{counts[r]:,}" for r in Result))
+    console.print(table)
+
+
+def infer(
+    cube: Cube,
+    estimator: Annotated[Literal["lasp"], typer.Option(help="The method.")] = "lasp",
+    emulator: Annotated[
+        str, typer.Option(metavar="PATH|NAME", help="A file (.fits, .safetensors), or `default`.")
+    ] = "default",
+    clean: Annotated[bool, typer.Option("--clean/--no-clean", help="Reject outlying pixels.")] = False,
+    solver: Annotated[Literal["lm"], typer.Option(help="How the fit is solved.")] = "lm",
+    name: Run = "lasp",
+    workers: Workers = None,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where to compute.")] = "cpu",
+    dtype: Annotated[Literal["float64", "float32"], typer.Option(help="Precision of the arithmetic.")] = "float64",
+    overwrite: Overwrite = False,
+) -> None:
+    """Infer labels of all stars of a cube, and write them beside the spectra."""
+    from specxr.estimators.lasp import LASP
+    from specxr.store import list_runs, open_cube, open_labels
+
+    spectra = open_cube(cube)
+    if name in list_runs(cube) and not overwrite:
+        raise FileExistsError(
+            f"{cube} has labels '{name}' already. Choose another --name, or replace them with --overwrite."
+        )
+    lasp = LASP(emulator, clean=clean, solver=solver, device=device, dtype=dtype)
+    fit_cube(cube, spectra, lasp, name, workers, overwrite)
+    counts = _result_counts(open_labels(cube, name)["result"].values)
+    typer.echo(f"{cube}::{name}: " + ", ".join(f"{n:,} {r.name.lower()}" for r, n in counts.items() if n))
+
+
+def fit_cube(
+    path: Path, cube: Any, estimator: Any, name: str, workers: int | None = None, overwrite: bool = False
+) -> None:
+    """Fit a cube with a progress bar, and write the labels to its store."""
+    import dask
+
+    from specxr.infer import infer as infer_lazily
+    from specxr.store import write_labels
+
+    if estimator.device == "cpu":
+        cube = cube.chunk(star=_STARS_PER_TASK)
+    with progress_bar("fitting", "stars", total=cube.sizes["star"]) as (bar, task):
+        labels = infer_lazily(cube, Counted(estimator, lambda n: bar.advance(task, n)))
+        with dask.config.set(scheduler="threads", num_workers=workers or os.cpu_count()):
+            write_labels(path, labels, name, overwrite=overwrite)
+
+
+def export(
+    cube: Cube,
+    out: Annotated[Path, typer.Option(metavar="LABELS.{csv,parquet,fits}", help="The suffix chooses the format.")],
+    name: Run = "lasp",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the labels of a run as a table, one row a star."""
+    from specxr.store import open_labels
+    from specxr.tables import check_output, label_table, write_table
+
+    check_output(out, overwrite)
+    table = label_table(open_labels(cube, name))
+    write_table(table, out, overwrite)
+    typer.echo(f"{len(table):,} stars in {out}")
+
+
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="A table (.csv, .parquet, .fits), or a run: CUBE.zarr::NAME.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Likewise.")],
+    on: Annotated[str, typer.Option(help="Column that says which star a row is.")] = "obsid",
+    figure: Annotated[Path | None, typer.Option(help="Draw the comparison to this file (.png, .pdf).")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Compare two tables of labels, star by star: statistics of A minus B."""
+    from specxr.tables import read_table
+    from specxr.validation.comparison import compare as compare_tables
+
+    if figure is not None:
+        _check_figure(figure, overwrite)
+    tables = read_table(a), read_table(b)
+    statistics = compare_tables(*tables, on=on)
+    Console().print(_statistics_table(statistics))
+    if figure is not None:
+        from specxr.plotting import plot_comparison
+
+        plot_comparison(*tables, on=on, names=("A", "B")).savefig(figure, dpi=150)
+        typer.echo(f"figure in {figure}")
+
+
+def _statistics_table(statistics: Any) -> Table:
+    from specxr.vocabulary import LABELS
+
+    table = Table("A - B", "N", "median", "mean", "std", "1.48 MAD", "beyond 5 sigma", box=box.SIMPLE)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for label, row in statistics.iterrows():
+        digits = 4 if LABELS[label].units == "dex" else 2
+        numbers = (f"{row[name]:.{digits}f}" for name in ("median", "mean", "std", "robust_scatter"))
+        table.add_row(f"{label} [{LABELS[label].units}]", f"{row['n']:,.0f}", *numbers, f"{row['n_outliers']:,.0f}")
+    return table
+
+
+def _check_figure(path: Path, overwrite: bool) -> None:
+    if path.suffix.lower() not in (".png", ".pdf", ".svg"):
+        raise ValueError(f"'{path}' ends in '{path.suffix}'; a figure ends in .png, .pdf or .svg. Choose one of these.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder '{path.parent}' for {path.name}. Make it, or choose another.")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"'{path}' is there already. Choose another name, or replace it with --overwrite.")
+
+
+def _result_counts(codes: Any) -> dict[Any, int]:
+    from specxr.vocabulary import Result
+
+    return {result: int((codes == result).sum()) for result in Result}
+
+
+def _size_on_disk(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

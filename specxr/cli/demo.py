@@ -1,0 +1,90 @@
+"""The demo: what the package does, on a survey that it simulates."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from specxr.cli.commands import Overwrite, fit_cube
+
+RUN = "lasp"
+
+
+def demo(
+    stars: Annotated[int, typer.Option(min=1, help="How many stars to simulate.")] = 2000,
+    out: Annotated[Path, typer.Option(help="Folder for the cube, the labels and the figures.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another survey.")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Simulate a small survey, fit it, say how well the truth was recovered, and draw it."""
+    import pandas as pd
+
+    from specxr.estimators.lasp import LASP
+    from specxr.store import open_cube, open_labels, write_cube
+    from specxr.synthesis.survey import TRUE_LABELS, simulate_survey
+    from specxr.tables import label_table, write_table
+    from specxr.validation.recovery import recovery_table
+
+    start = time.perf_counter()
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "survey.zarr"
+    write_cube(simulate_survey(stars, seed), path, overwrite=overwrite)
+    typer.echo(f"simulated {stars:,} spectra like LAMOST's, S/N 20 to 200: {path}")
+
+    lasp = LASP()
+    cube = open_cube(path)
+    fit_cube(path, cube, lasp, RUN)
+    labels = label_table(open_labels(path, RUN))
+    write_table(labels, out / "labels.csv", overwrite=True)
+    truth = pd.DataFrame({name: cube[f"true_{name}"].values for name in TRUE_LABELS})
+
+    Console().print(_recovery(recovery_table(labels, truth)))
+    _draw(out, cube, lasp, labels, truth)
+    typer.echo(f"labels beside the spectra and in {out / 'labels.csv'}, figures in {out}")
+    typer.echo(f"{time.perf_counter() - start:.0f} s")
+
+
+def _recovery(table: Any) -> Table:
+    """Bias and scatter as a table for the terminal."""
+    from specxr.vocabulary import LABELS
+
+    names = [name for name in LABELS if f"{name}_bias" in table]
+    shown = Table(title="inferred - true, median ± 1.48 MAD of the converged stars", box=box.SIMPLE)
+    for heading in ("true Teff [K]", "stars", "converged", *(f"{name} [{LABELS[name].units}]" for name in names)):
+        shown.add_column(heading, justify="right")
+    for position, row in table.iterrows():
+        cells = []
+        for name in names:
+            digits = 3 if LABELS[name].units == "dex" else 1
+            cells.append(f"{row[f'{name}_bias']:+.{digits}f} ± {row[f'{name}_scatter']:.{digits}f}")
+        last = position == len(table) - 1
+        bin_name = "all" if last else f"{row['lower']:.0f}-{row['upper']:.0f}"
+        shown.add_row(bin_name, f"{row['n']:,.0f}", f"{row['converged']:.1%}", *cells, end_section=position == len(table) - 2)
+    return shown
+
+
+def _draw(out: Path, cube: Any, lasp: Any, labels: Any, truth: Any) -> None:
+    from dataclasses import replace
+
+    from specxr.infer import infer
+    from specxr.plotting import plot_fit, plot_kiel, plot_recovery
+
+    # A star like the Sun, whose spectrum has lines to look at, at a middling signal-to-noise ratio.
+    distance = (truth["teff"] - 5500.0).abs() / 100.0 + abs(cube["snr"].values - 60.0) / 20.0
+    star = int(distance.idxmin())
+    spectrum = cube.isel(star=[star]).load()
+    fit = infer(spectrum, replace(lasp, save_model=True))
+    plot_fit(
+        spectrum["wavelength"], spectrum["flux"][0], fit["model"][0], fit["fit_mask"][0] == 0,
+        title=f"simulated star {star}: {labels['teff'][star]:.0f} K, log g {labels['logg'][star]:.2f}, "
+        f"[Fe/H] {labels['feh'][star]:+.2f}; S/N {float(spectrum['snr'][0]):.0f}",
+        medium=spectrum["wavelength"].attrs["medium"],
+    ).savefig(out / "fit.png", dpi=150)  # fmt: skip
+    plot_kiel(labels[labels["result"] == "converged"]).figure.savefig(out / "kiel.png", dpi=150)
+    plot_recovery(labels, truth).savefig(out / "recovery.png", dpi=150)

@@ -1,0 +1,55 @@
+"""Progress on the terminal, with rate and time left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Task as RichTask
+from rich.text import Text
+
+
+class _Rate(ProgressColumn):
+    """Stars or files a second."""
+
+    def __init__(self, unit: str):
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: RichTask) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f} {self.unit}/s" if speed else f"- {self.unit}/s", style="progress.data.speed")
+
+
+@contextmanager
+def progress_bar(title: str, unit: str, total: int | None = None) -> Iterator[tuple[Progress, Any]]:
+    """Show a bar on stderr; yields what `rich.progress.Progress.update` and ``advance`` need."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(unit),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield progress, progress.add_task(title, total=total)
+
+
+class Counted:
+    """An estimator that says how many stars it has fitted."""
+
+    def __init__(self, estimator: Any, advance: Callable[[int], None]):
+        self._estimator, self._advance = estimator, advance
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._estimator, name)
+
+    def __dask_tokenize__(self) -> str:
+        return self._estimator.fingerprint
+
+    def estimate(self, block: Any) -> dict[str, np.ndarray]:
+        """Fit a block, and count its stars."""
+        labels = self._estimator.estimate(block)
+        self._advance(len(block.flux))
+        return labels

@@ -1,0 +1,98 @@
+"""Emulators in files: our own format, and others through entry points."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import lru_cache
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from specxr.emulators.polynomial import PolynomialEmulator
+
+FORMATS = "specxr.emulator_formats"
+DEFAULT = "default"
+
+_DEFAULT_FILE = Path(__file__).parents[1] / "data" / "default_emulator.safetensors"
+_SCHEMA = "specxr polynomial emulator 1"
+_ARRAYS = ("coefficients", "edges", "powers", "fiducial", "scale", "knots")
+_ATTRIBUTES = ("medium", "bounds", "log_teff", "remainders", "resolving_power", "name", "citation", "licence")
+
+
+def open_emulator(source: str | Path) -> PolynomialEmulator:
+    """Open an emulator by name or from a file.
+
+    Parameters
+    ----------
+    source : str or Path
+        ``"default"`` for the embedded one, or a file whose suffix names its format: ``.safetensors`` (ours)
+        or ``.fits`` (ULySS TGM). Others are added under the entry points ``specxr.emulator_formats``.
+
+    Returns
+    -------
+    PolynomialEmulator
+        It is pickled as its path and its fingerprint, and read again where it is unpickled.
+    """
+    if str(source) == DEFAULT:
+        return default()
+    path = Path(source).absolute()
+    readers = entry_points(group=FORMATS)
+    suffix = path.suffix.removeprefix(".")
+    if suffix not in readers.names:
+        raise ValueError(
+            f"The emulator {source} has the suffix {path.suffix!r}; known are "
+            f"{', '.join(sorted('.' + name for name in readers.names))}; give such a file, or '{DEFAULT}'."
+        )
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no emulator file {source}; give the path of one, or '{DEFAULT}'.")
+    emulator: PolynomialEmulator = readers[suffix].load()(path)
+    return replace(emulator, source=str(path))
+
+
+@lru_cache(maxsize=1)
+def default() -> PolynomialEmulator:
+    """The embedded emulator, 3690-9100 Angstrom, 4300-25000 K (docs/design/emulators.md), opened once."""
+    return replace(read_safetensors(_DEFAULT_FILE), source=DEFAULT)
+
+
+@lru_cache(maxsize=8)
+def reopen(source: str, fingerprint: str) -> PolynomialEmulator:
+    """Open what another process opened, once; refuse it if its content is no longer the same."""
+    emulator = open_emulator(source)
+    if emulator.fingerprint != fingerprint:
+        raise ValueError(
+            f"The emulator {source} has the fingerprint {emulator.fingerprint[:16]} here, not "
+            f"{fingerprint[:16]} as where the work was prepared; both must be the same; give every machine "
+            "the same file and the same version of specxr."
+        )
+    return emulator
+
+
+def read_safetensors(path: str | Path) -> PolynomialEmulator:
+    """Read an emulator that `write_safetensors` wrote."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            attributes = json.loads((file.metadata() or {}).get("specxr", "{}"))
+            if attributes.pop("schema", None) != _SCHEMA:
+                raise ValueError(f"its metadata do not say '{_SCHEMA}'")
+            arrays = {name: file.get_tensor(name) for name in _ARRAYS}
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(
+            f"{path} is no emulator ({error}); a file made by specxr.emulators.write_safetensors is "
+            f"required; give such a file, or '{DEFAULT}'."
+        ) from error
+    attributes["bounds"] = {label: tuple(bounds) for label, bounds in attributes["bounds"].items()}
+    attributes["remainders"] = tuple(attributes["remainders"])
+    return PolynomialEmulator(**arrays, **attributes)
+
+
+def write_safetensors(emulator: PolynomialEmulator, path: str | Path) -> None:
+    """Write an emulator: its arrays as tensors, all else as JSON in the metadata; no pickle."""
+    attributes = {name: getattr(emulator, name) for name in _ATTRIBUTES}
+    attributes["bounds"] = dict(emulator.bounds)
+    arrays = {name: np.ascontiguousarray(getattr(emulator, name)) for name in _ARRAYS}
+    save_file(arrays, path, metadata={"specxr": json.dumps({"schema": _SCHEMA, **attributes})})

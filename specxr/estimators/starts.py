@@ -1,0 +1,102 @@
+"""Where fits begin: the best of a coarse grid of templates by correlation.
+
+In the spirit of the correlation function interpolation of Du et al. (2012), on which LASP relies, with a grid made
+from the emulator itself when it meets the observed wavelengths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from specxr.estimators.forward import FEH, LN_TEFF, LOGG, MU, N_PARAMETERS, SIGMA, ForwardModel
+from specxr.kernels.shape import ShapeBasis
+
+# A low-degree shape is taken off before correlating: enough for extinction and flux calibration, while the broad
+# lines of hot stars are left.
+DEGREE = 15
+SHIFTS = range(-10, 11, 2)  # pixels; lines are about 2.4 pixels wide
+
+_TEFF = (3400, 3800, 4200, 4600, 5000, 5500, 6000, 6500, 7200, 8000, 9000, 10500, 13000, 17000, 25000)
+_FEH = (-1.6, -0.6, 0.1)
+
+
+def _logg(teff: float) -> tuple[float, ...]:
+    """Surface gravities where stars are found at this temperature [dex]."""
+    if teff < 5200:
+        return (1.5, 3.0, 4.6)
+    return (2.5, 3.6, 4.5) if teff < 7000 else (3.0, 3.8, 4.4)
+
+
+@dataclass(frozen=True)
+class CoarseGrid:
+    """Templates without their shape, ready to correlate.
+
+    Attributes
+    ----------
+    parameters : Tensor, shape (template, 5)
+    templates : Tensor of float32, shape (wavelength, template)
+        Unit norm.
+    """
+
+    parameters: Tensor
+    templates: Tensor
+    basis: ShapeBasis
+
+    @classmethod
+    def build(
+        cls, model: ForwardModel, bounds: Mapping[str, tuple[float, float]], sigma: float
+    ) -> CoarseGrid:
+        """Make the grid from an emulator inside its bounds, at a line width of ``sigma`` pixels."""
+        coefficients = model.emulator.coefficients
+        rows = [
+            (teff, logg, feh)
+            for teff in _TEFF
+            for logg, feh in product(_logg(teff), _FEH)
+            if all(
+                low <= value <= high
+                for value, (low, high) in zip((teff, logg, feh), bounds.values(), strict=True)
+            )
+        ]
+        labels = coefficients.new_tensor(rows)
+        parameters = coefficients.new_zeros((len(rows), N_PARAMETERS))
+        parameters[:, SIGMA] = sigma
+        parameters[:, LN_TEFF] = labels[:, 0].log()
+        parameters[:, LOGG:] = labels[:, 1:]
+        flux = model.template(parameters)
+        basis = ShapeBasis(DEGREE, flux.shape[1], flux.dtype, flux.device)
+        lines = _without_shape(basis, flux, torch.ones_like(flux))
+        shifted, moved = [], []
+        for shift in SHIFTS:
+            shifted.append(_shift(lines, shift))
+            moved.append(parameters.clone())
+            moved[-1][:, MU] = shift
+        templates = torch.cat(shifted)
+        templates = templates / templates.norm(dim=1, keepdim=True)
+        return cls(torch.cat(moved), templates.to(torch.float32).mT.contiguous(), basis)
+
+    def best(self, flux: Tensor, weight: Tensor) -> Tensor:
+        """Parameters of the best template of each star; flux and weight of shape (star, wavelength)."""
+        lines = _without_shape(self.basis, flux, weight)
+        score = lines.to(torch.float32) @ self.templates
+        return self.parameters[score.argmax(dim=1)]
+
+
+def _without_shape(basis: ShapeBasis, flux: Tensor, weight: Tensor) -> Tensor:
+    """Return relative residuals of a low-degree polynomial fit, 0 where the weight is 0."""
+    fit = basis.fit(torch.ones_like(flux), flux, weight)
+    usable = (weight > 0) & (fit.polynomial > 0)
+    # A pixel that stands far out (a cosmic ray, an emission line) must not decide the correlation.
+    return torch.where(usable, fit.residual / fit.polynomial, 0.0).clamp(-1.0, 0.5)
+
+
+def _shift(lines: Tensor, pixels: int) -> Tensor:
+    """Move spectra by whole pixels, zeros coming in."""
+    out = torch.zeros_like(lines)
+    n = lines.shape[1]
+    out[:, max(pixels, 0) : n + min(pixels, 0)] = lines[:, max(-pixels, 0) : n - max(pixels, 0)]
+    return out

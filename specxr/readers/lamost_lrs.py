@@ -1,0 +1,238 @@
+"""LAMOST low-resolution spectra, DR1 to DR10, placed on the survey's common grid without interpolation.
+
+Three layouts are in circulation:
+
+- a table extension ``COADD`` of one row (FLUX, IVAR, WAVELENGTH, ANDMASK, ORMASK, ...), recent releases;
+- an image whose rows are named by the card EXTEN0: flux, inverse variance, wavelength, and-mask, or-mask;
+- the image of the first releases (pipeline 2.6), whose third row is not the wavelength but the
+  continuum-subtracted flux; the wavelengths follow from COEFF0 and COEFF1.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import re
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.io.fits.verify import VerifyWarning
+from astropy.utils.exceptions import AstropyUserWarning
+from numpy.typing import NDArray
+
+from specxr.estimators.base import Grid
+from specxr.readers import ReadError, Spectrum
+from specxr.vocabulary import MaskBit
+
+SURVEY = "LAMOST low resolution"
+FLUX_UNITS = "1"  # relative flux
+
+STEP = 1e-4  # in log10(Angstrom)
+FIRST_INDEX, LAST_INDEX = 35682, 39590  # 3690 and 9099 Angstrom
+GRID = Grid(
+    wavelength=10.0 ** (np.arange(FIRST_INDEX, LAST_INDEX + 1) * STEP),
+    medium="vacuum",
+    sampling="log10",
+    step=STEP,
+    resolving_power=1800.0,
+)
+
+# Rounding to float32 moves wavelengths by up to 0.018 of a step; a grid of another kind by much more.
+_ON_GRID = 0.1
+
+_COLUMNS = ("FLUX", "IVAR", "WAVELENGTH", "ANDMASK", "ORMASK")
+_ROWS = "flux inverse wavelength andmask ormask"
+
+# Variable: type, cards by preference. The first releases say SN_G for SNRG.
+_CARDS: dict[str, tuple[type, tuple[str, ...]]] = {
+    "ra": (float, ("RA",)),
+    "dec": (float, ("DEC",)),
+    "snr_u": (float, ("SNRU", "SN_U")),
+    "snr_g": (float, ("SNRG", "SN_G")),
+    "snr_r": (float, ("SNRR", "SN_R")),
+    "snr_i": (float, ("SNRI", "SN_I")),
+    "snr_z": (float, ("SNRZ", "SN_Z")),
+    "z": (float, ("Z",)),
+    "helio_rv": (float, ("HELIO_RV",)),
+    "object_class": (str, ("CLASS",)),
+    "subclass": (str, ("SUBCLASS",)),
+    "data_release": (str, ("DATA_V",)),
+    "mjd": (int, ("MJD",)),
+    "planid": (str, ("PLANID",)),
+    "spid": (int, ("SPID",)),
+    "fiberid": (int, ("FIBERID",)),
+}
+_UNKNOWN = {float: float("nan"), int: -1, str: ""}
+
+
+def read(path: str | os.PathLike[str]) -> Spectrum:
+    """Read one file, plain or gzipped.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    Spectrum
+        On `GRID`. Pixels outside the file are MISSING, pixels of the file outside the grid are dropped. Flux
+        that is not finite is stored as 0 and masked BAD_FLUX; ivar that is not finite or not positive is
+        stored as 0 and masked NO_IVAR; ANDMASK sets BAD_ALWAYS, ORMASK sets BAD_ONCE.
+
+    Raises
+    ------
+    ReadError
+        Where the file is not a LAMOST low-resolution spectrum, or is damaged.
+    """
+    path = Path(path)
+    content = _content(path)
+    with warnings.catch_warnings():
+        # astropy only warns of a file that ends early; LAMOST's headers bend the standard in harmless ways.
+        warnings.simplefilter("error", AstropyUserWarning)
+        warnings.simplefilter("ignore", VerifyWarning)
+        try:
+            with fits.open(io.BytesIO(content), memmap=False) as hdus:
+                header = hdus[0].header
+                _check_survey(header, hdus)
+                arrays = _arrays(hdus)
+        except ReadError:
+            raise
+        except (OSError, ValueError, TypeError, KeyError, IndexError, AstropyUserWarning) as error:
+            raise ReadError(f"damaged or not FITS: {_one_line(error)}") from error
+    star = {"obsid": _obsid(header), **_star(header), "file": path.name}
+    return Spectrum(*_place(*arrays), star)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+        # By its first bytes, not its name: archives rename, and unpack, what they serve.
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ReadError(f"truncated or damaged gzip: {_one_line(error)}") from error
+    except OSError as error:
+        raise ReadError(f"cannot be read: {error.strerror or _one_line(error)}") from error
+    if not content:
+        raise ReadError("empty file")
+    if not content.startswith(b"SIMPLE  ="):
+        raise ReadError("not FITS")
+    return content
+
+
+def _check_survey(header: fits.Header, hdus: fits.HDUList) -> None:
+    telescope = str(header.get("TELESCOP", "")).strip()
+    if telescope != "LAMOST":
+        raise ReadError(f"not a LAMOST spectrum: TELESCOP is {telescope!r}")
+    names = [hdu.name for hdu in hdus[1:]]
+    if any(re.match(r"(COADD_)?[BR](-\d+)?$", name) for name in names):
+        raise ReadError("a LAMOST medium-resolution spectrum, not low-resolution")
+    if header.get("VACUUM", True) is not True:
+        raise ReadError("wavelengths in air (VACUUM = F); the grid is in vacuum")
+
+
+def _arrays(hdus: fits.HDUList) -> list[NDArray[np.float64]]:
+    """Flux, ivar, position of the pixels on the index of the grid, and-mask and or-mask."""
+    header = hdus[0].header
+    if "COADD" in hdus:
+        table = hdus["COADD"].data
+        lost = [name for name in _COLUMNS if name not in hdus["COADD"].columns.names]
+        if lost:
+            raise ReadError(f"no column {', '.join(lost)} in the extension COADD")
+        if len(table) != 1:
+            raise ReadError(f"the extension COADD has {len(table)} rows, not one")
+        flux, ivar, wavelength, always, once = (np.ravel(table[name]).astype("f8") for name in _COLUMNS)
+    elif hdus[0].header.get("NAXIS", 0) == 2:
+        rows = re.findall(r"\w+", str(header.get("EXTEN0", _ROWS)).lower())
+        image = hdus[0].data.astype("f8")
+        if len(image) < 5 or not {"flux", "inverse", "andmask", "ormask"} <= set(rows[: len(image)]):
+            raise ReadError(f"no flux, inverse variance and masks in the {len(image)} rows of the image")
+        flux, ivar, always, once = (image[rows.index(n)] for n in ("flux", "inverse", "andmask", "ormask"))
+        wavelength = image[rows.index("wavelength")] if "wavelength" in rows else None
+    else:
+        raise ReadError("no flux: neither a table COADD nor an image of spectra")
+    if wavelength is None:
+        position = (header["COEFF0"] + header["COEFF1"] * np.arange(flux.size)) / STEP
+    else:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            position = np.log10(wavelength) / STEP
+    return [flux, ivar, position, always, once]
+
+
+def _place(
+    flux: NDArray[np.float64],
+    ivar: NDArray[np.float64],
+    position: NDArray[np.float64],
+    always: NDArray[np.float64],
+    once: NDArray[np.float64],
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
+    """Put the pixels where they belong on the grid, and say what is wrong with each."""
+    index = np.rint(position)
+    if not np.all(np.abs(position - index) < _ON_GRID) or not np.all(np.diff(index) == 1):
+        raise ReadError(
+            "wavelengths are not on the LAMOST low-resolution grid (integer log10(wavelength) / 1e-4)"
+        )
+    covered = (index >= FIRST_INDEX) & (index <= LAST_INDEX)
+    if not covered.any():
+        raise ReadError("no pixel lies on the LAMOST low-resolution grid (3690 to 9099 Angstrom)")
+    target = index[covered].astype(int) - FIRST_INDEX
+
+    on_grid = np.zeros((2, GRID.wavelength.size), dtype="f4")
+    mask = np.full(GRID.wavelength.size, MaskBit.MISSING, dtype="u1")
+    bad_flux = ~np.isfinite(flux)
+    no_ivar = ~(np.isfinite(ivar) & (ivar > 0))
+    on_grid[0, target] = np.where(bad_flux, 0, flux)[covered]
+    on_grid[1, target] = np.where(no_ivar, 0, ivar)[covered]
+    mask[target] = (
+        MaskBit.BAD_FLUX * bad_flux
+        + MaskBit.NO_IVAR * no_ivar
+        + MaskBit.BAD_ALWAYS * (always != 0)
+        + MaskBit.BAD_ONCE * (once != 0)
+    )[covered]
+    return on_grid[0], on_grid[1], mask
+
+
+def _star(header: fits.Header) -> dict[str, int | float | str]:
+    return {name: _card(header, kind, cards) for name, (kind, cards) in _CARDS.items()}
+
+
+def _card(header: fits.Header, kind: type, cards: tuple[str, ...]) -> int | float | str:
+    """The first of the cards that has a value; LAMOST writes -9999 for an unknown number."""
+    for card in cards:
+        try:
+            value = kind(header[card])
+        except (KeyError, TypeError, ValueError):
+            continue
+        if kind is str:
+            return str(value).strip()
+        return _UNKNOWN[kind] if value == -9999 else value
+    return _UNKNOWN[kind]
+
+
+def _obsid(header: fits.Header) -> int:
+    """OBSID; for the first releases, which have none, a negative number of the same make.
+
+    LAMOST's obsid is plate * 100,000 + SPID * 1,000 + FIBERID. The number of the plate stands nowhere in
+    these files, so a hash of LMJD and PLANID, which name the plate, takes its place. Negative numbers say that
+    they are ours: join such stars to LAMOST's tables by file name.
+    """
+    try:
+        return int(header["OBSID"])
+    except (KeyError, TypeError, ValueError):
+        pass
+    try:
+        plate = f"{int(header['LMJD'])} {str(header['PLANID']).strip()}"
+        fiber = int(header["SPID"]) * 1000 + int(header["FIBERID"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ReadError("no OBSID, nor LMJD, PLANID, SPID and FIBERID to make one from") from error
+    # 36 bits: plates do not collide in practice, and float64, which tables with gaps fall back to, is exact.
+    return -(int(hashlib.sha256(plate.encode()).hexdigest()[:9], 16) * 100_000 + fiber)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,61 @@
+"""Labels of stars as a survey meets them: a main sequence, turn-off stars and giants."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+TEFF_RANGE = (4500.0, 12000.0)  # K, of the dwarfs
+GIANT_FRACTION = 0.3
+RED_CLUMP_FRACTION = 0.35  # of the giants
+RV_SCATTER = 60.0  # km/s
+
+# Surface gravity of dwarfs that have not evolved yet, read off the lower edge of solar-metallicity isochrones.
+_ZERO_AGE_TEFF = (4500.0, 5000.0, 5800.0, 6500.0, 8000.0, 10000.0, 12000.0)
+_ZERO_AGE_LOGG = (4.65, 4.58, 4.47, 4.33, 4.28, 4.25, 4.20)
+
+
+def draw_stars(n_stars: int, rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:
+    """Draw labels whose Kiel diagram looks like one of stars.
+
+    Parameters
+    ----------
+    n_stars : int
+    rng : Generator
+
+    Returns
+    -------
+    dict of str to ndarray, shape (star,)
+        ``rv`` [km/s], ``teff`` [K], ``logg`` and ``feh`` [dex].
+
+    Notes
+    -----
+    Dwarfs are uniform in log Teff, which fills the hot bins of a recovery table as well as the cool ones; from
+    5200 K upwards they evolve to lower gravity by up to 0.6 dex. Giants follow Teff = 5050 - 280 (3.5 - logg) -
+    250 ([Fe/H] + 0.2) with 50 K of scatter; a third of them stand in the red clump at logg = 2.45.
+    """
+    giant = rng.random(n_stars) < GIANT_FRACTION
+    dwarf_teff = np.exp(rng.uniform(*np.log(TEFF_RANGE), n_stars))
+    feh = _metallicity(np.where(giant, 5000.0, dwarf_teff), rng)
+
+    evolved = 0.6 * rng.beta(1.0, 2.5, n_stars) * np.clip((dwarf_teff - 5200.0) / 1000.0, 0.0, 1.0)
+    dwarf_logg = np.interp(dwarf_teff, _ZERO_AGE_TEFF, _ZERO_AGE_LOGG) - evolved + rng.normal(0.0, 0.03, n_stars)
+
+    clump = rng.random(n_stars) < RED_CLUMP_FRACTION
+    giant_logg = np.where(clump, rng.normal(2.45, 0.08, n_stars), rng.uniform(1.7, 3.6, n_stars))
+    giant_teff = 5050.0 - 280.0 * (3.5 - giant_logg) - 250.0 * (feh + 0.2) + rng.normal(0.0, 50.0, n_stars)
+
+    return {
+        "rv": rng.normal(0.0, RV_SCATTER, n_stars),
+        "teff": np.where(giant, np.maximum(giant_teff, TEFF_RANGE[0]), dwarf_teff),
+        "logg": np.where(giant, giant_logg, dwarf_logg),
+        "feh": feh,
+    }
+
+
+def _metallicity(teff: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """[Fe/H] of a thin disc, of an older part among the cool stars, and of young hot stars [dex]."""
+    n = len(teff)
+    old = rng.random(n) < 0.15
+    cool = np.where(old, rng.normal(-0.9, 0.35, n), rng.normal(-0.15, 0.25, n))
+    return np.clip(np.where(teff > 7000.0, rng.normal(0.0, 0.2, n), cool), -2.0, 0.4)

@@ -1,0 +1,96 @@
+"""The shape polynomial against least squares in the Legendre basis and automatic differentiation."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import eval_legendre
+
+from specxr.kernels.shape import ShapeBasis
+
+
+def problem(seed, n_star=3, n_pixel=300, masked=0.1):
+    rng = np.random.default_rng(seed)
+    x = np.linspace(0, 1, n_pixel)
+    template = 1 - 0.6 * np.exp(-0.5 * ((x - rng.uniform(0.2, 0.8, (n_star, 1))) / 0.02) ** 2)
+    flux = template * (1 + 0.5 * np.sin(5 * x + rng.uniform(0, 6, (n_star, 1))))
+    flux = flux + rng.normal(0, 0.02, flux.shape)
+    weight = (rng.uniform(size=flux.shape) > masked) * rng.uniform(0.5, 2.0, flux.shape)
+    return [torch.from_numpy(a) for a in (template, flux, weight)]
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 999), degree=st.integers(0, 40), masked=st.floats(0, 0.5))
+def test_fit_is_the_least_squares_solution_in_the_legendre_basis(seed, degree, masked):
+    template, flux, weight = problem(seed, masked=masked)
+    fit = ShapeBasis(degree, flux.shape[1], torch.float64, "cpu").fit(template, flux, weight)
+    x = -1 + 2 * np.arange(flux.shape[1]) / flux.shape[1]
+    legendre = np.stack([eval_legendre(k, x) for k in range(degree + 1)], axis=1)
+    for star in range(len(flux)):
+        root = np.sqrt(weight[star].numpy())
+        matrix = legendre * template[star].numpy()[:, None]
+        wanted = matrix @ np.linalg.lstsq(matrix * root[:, None], flux[star].numpy() * root, rcond=None)[0]
+        used = root > 0
+        np.testing.assert_allclose(fit.model[star].numpy()[used], wanted[used], rtol=1e-7, atol=1e-9)
+
+
+def test_gauss_newton_equations_are_those_of_the_projected_jacobian():
+    template, flux, weight = problem(7)
+    basis = ShapeBasis(12, flux.shape[1], torch.float64, "cpu")
+    derivatives = torch.randn(3, 4, flux.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    fit = basis.fit(template, flux, weight)
+    gradient, hessian = basis.reduce(fit, template, derivatives, weight)
+    for star in range(3):
+        root = weight[star].sqrt()
+        columns = root[:, None] * template[star][:, None] * basis.values
+        orthogonal, _ = torch.linalg.qr(columns)
+        jacobian = root[:, None] * (derivatives[star] * fit.polynomial[star]).mT
+        jacobian = jacobian - orthogonal @ (orthogonal.mT @ jacobian)
+        residual = root * fit.residual[star]
+        torch.testing.assert_close(hessian[star], jacobian.mT @ jacobian, rtol=1e-8, atol=1e-8)
+        torch.testing.assert_close(gradient[star], -jacobian.mT @ residual, rtol=1e-7, atol=1e-9)
+
+
+def test_gradient_is_that_of_the_cost_by_automatic_differentiation():
+    template, flux, weight = problem(3)
+    basis = ShapeBasis(10, flux.shape[1], torch.float64, "cpu")
+    derivatives = torch.randn(3, 2, flux.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+
+    def cost(parameters):
+        moved = template + (parameters[:, :, None] * derivatives).sum(1)
+        return 0.5 * basis.fit(moved, flux, weight).cost.sum()
+
+    zero = torch.zeros(3, 2, dtype=torch.float64)
+    wanted = torch.autograd.functional.jacobian(cost, zero)
+    gradient, _ = basis.reduce(basis.fit(template, flux, weight), template, derivatives, weight)
+    torch.testing.assert_close(gradient, wanted, rtol=1e-8, atol=1e-9)
+
+
+def test_a_gap_that_leaves_the_polynomial_free_still_gives_a_finite_fit_elsewhere():
+    template, flux, weight = problem(5, n_pixel=600)
+    weight[:, 150:450] = 0
+    fit = ShapeBasis(50, 600, torch.float64, "cpu").fit(template, flux, weight)
+    assert torch.isfinite(fit.cost).all()
+    used = weight > 0
+    assert (fit.residual[used].abs() < 0.2).all()
+
+
+def test_single_precision_follows_double():
+    template, flux, weight = problem(11, n_pixel=1327)
+    double = ShapeBasis(50, 1327, torch.float64, "cpu").fit(template, flux, weight)
+    single = ShapeBasis(50, 1327, torch.float32, "cpu").fit(template.float(), flux.float(), weight.float())
+    assert single.cost.numpy() == pytest.approx(double.cost.numpy(), rel=1e-4)
+
+
+def test_stages_of_the_published_program(shared):
+    stages = np.load(shared / "data/pylasp/reference_stages.npz")
+    basis = ShapeBasis(50, 1327, torch.float64, "cpu")
+    for prefix in ("nc_", "cl_"):
+        template, flux, mask = (
+            torch.from_numpy(a.astype("f8"))
+            for a in (stages[prefix + "convolved"], stages["flux"], stages[prefix + "mask"])
+        )
+        fit = basis.fit(template, flux, mask)
+        np.testing.assert_allclose(fit.model.numpy(), stages[prefix + "model"], rtol=1e-8)
+        np.testing.assert_allclose(fit.polynomial.numpy(), stages[prefix + "poly"], rtol=1e-8)

@@ -1,0 +1,109 @@
+"""Statistics of differences: known ones are found, and tables that do not fit are refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from specxr.validation import compare, match, recovery_table, robust_scatter
+
+
+@pytest.fixture
+def pair() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Two tables of 1,000 and 1,010 stars in different order; A is 10 +- 30 K hotter."""
+    rng = np.random.default_rng(3)
+    b = pd.DataFrame({"obsid": np.arange(1010), "teff": rng.uniform(4000, 8000, 1010), "logg": 4.0, "feh": 0.0})
+    a = b.iloc[:1000].copy()
+    a["teff"] += rng.normal(10, 30, 1000)
+    a["rv"] = 0.0
+    return a.sample(frac=1.0, random_state=1), b
+
+
+def test_known_offset_and_scatter_are_found(pair):
+    table = compare(*pair)
+    assert list(table.index) == ["teff", "logg", "feh"]
+    teff = table.loc["teff"]
+    assert teff["n"] == 1000
+    assert teff["median"] == pytest.approx(10, abs=4)
+    assert teff["std"] == pytest.approx(30, rel=0.1)
+    assert teff["robust_scatter"] == pytest.approx(30, rel=0.1)
+    assert teff["n_outliers"] == 0
+
+
+def test_the_difference_is_a_minus_b(pair):
+    a, b = pair
+    assert compare(a, b).loc["teff", "mean"] == pytest.approx(-compare(b, a).loc["teff", "mean"])
+
+
+def test_outliers_are_counted_and_do_not_move_the_robust_statistics(pair):
+    a, b = pair
+    before = compare(a, b).loc["teff"]
+    a.loc[a["obsid"] < 20, "teff"] += 5000
+    after = compare(a, b).loc["teff"]
+    assert after["n_outliers"] == 20
+    assert after["robust_scatter"] == pytest.approx(before["robust_scatter"], rel=0.1)
+    assert after["std"] > 10 * before["std"]
+
+
+def test_names_in_any_case_and_missing_values_of_surveys(pair):
+    a, b = pair
+    b = b.rename(columns={"obsid": "OBSID", "teff": "Teff", "feh": "FeH"})
+    b.loc[:4, "Teff"] = -9999.0
+    b.loc[5:9, "Teff"] = np.nan
+    table = compare(a, b)
+    assert table.loc["teff", "n"] == 990
+    assert table.loc["feh", "n"] == 1000
+
+
+def test_a_label_without_any_value_gives_a_row_without_statistics(pair):
+    a, b = pair
+    table = compare(a.assign(logg=np.nan), b)
+    assert table.loc["logg", "n"] == 0
+    assert np.isnan(table.loc["logg", "median"])
+
+
+def test_tables_that_do_not_fit_are_refused(pair):
+    a, b = pair
+    with pytest.raises(ValueError, match="common stars are required"):
+        compare(a, b.assign(obsid=b["obsid"] + 10**6))
+    with pytest.raises(ValueError, match="no column 'source_id'"):
+        compare(a, b, on="source_id")
+    with pytest.raises(ValueError, match="repeat a value of 'obsid'"):
+        compare(pd.concat([a, a]), b)
+    with pytest.raises(ValueError, match="share the labels teff, logg, feh"):
+        compare(a, b, labels=["vsini"])
+    with pytest.raises(ValueError, match="differ only in case"):
+        compare(a.assign(TEFF=1.0), b)
+
+
+def test_matched_stars_are_the_same_stars(pair):
+    a, b = pair
+    joined = match(a, b).set_index("obsid")
+    np.testing.assert_array_equal(joined["teff_b"], b.set_index("obsid").loc[joined.index, "teff"])
+
+
+def test_robust_scatter_of_a_gaussian_is_its_standard_deviation():
+    values = np.random.default_rng(0).normal(3, 2, 100_000)
+    assert robust_scatter(values) == pytest.approx(2, rel=0.02)
+    assert np.isnan(robust_scatter([]))
+
+
+def test_recovery_by_bins():
+    truth = pd.DataFrame({"teff": [4500.0, 4600.0, 4700.0, 9000.0, 9100.0], "logg": 4.0})
+    labels = truth + pd.DataFrame({"teff": [10.0, 20.0, 9999.0, -5.0, -5.0], "logg": 0.1})
+    labels["result"] = ["converged", "converged", "max_iter", "converged", "converged"]
+    table = recovery_table(labels, truth, edges=(4300, 5000, 8000, 12000))
+
+    assert list(table["n"]) == [3, 2, 5]  # no row for the empty bin; the last one is all
+    assert list(table["lower"]) == [4300, 8000, 4300]
+    np.testing.assert_allclose(table["converged"], [2 / 3, 1, 4 / 5])
+    np.testing.assert_allclose(table["teff_bias"], [15, -5, 2.5])
+    np.testing.assert_allclose(table["teff_scatter"].iloc[:2], [1.4826 * 5, 0])
+    np.testing.assert_allclose(table["logg_bias"], 0.1)
+
+
+def test_recovery_wants_the_same_stars():
+    truth = pd.DataFrame({"teff": [4500.0, 4600.0]})
+    with pytest.raises(ValueError, match="1 rows of labels and 2 of true ones"):
+        recovery_table(truth.iloc[:1].assign(result="converged"), truth)
