@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from specxr.cube import validate
     from specxr.estimators.lasp import LASP
-    from specxr.infer import infer
+    from specxr.inference import infer
     from specxr.store import open_cube, open_labels, write_labels
 
 __version__ = version("specxr")
@@ -21,7 +21,7 @@ __version__ = version("specxr")
 # The public doors are imported when first used: `specxr --help` need not wait for torch and xarray.
 _DOORS = {
     "LASP": "specxr.estimators.lasp",
-    "infer": "specxr.infer",
+    "infer": "specxr.inference",
     "open_cube": "specxr.store",
     "open_labels": "specxr.store",
     "validate": "specxr.cube",

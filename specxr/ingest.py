@@ -169,7 +169,7 @@ class _Draft:
         stars = xr.concat(self.stars, STAR)
         stars.attrs |= {"survey": self.module.SURVEY, "history": history}
         if "data_release" in stars:
-            stars.attrs["data_release"] = ", ".join(sorted(filter(None, set(stars["data_release"].values))))
+            stars.attrs["data_release"] = ", ".join(sorted(set(stars["data_release"].values) - {""}))
         store.put_star_variables(self.path, stars)
 
     def _flush(self) -> None:
@@ -183,7 +183,7 @@ class _Draft:
             flux_units=self.module.FLUX_UNITS,
             stars=columns,
         )
-        store.append_stars(self.path, block)
+        store.append_stars(self.path, block, store.STAR_CHUNK)
         self.stars.append(block.drop_dims(WAVELENGTH))
         self.pending = []
 
@@ -226,8 +226,8 @@ def _check_outcome(
     if not sources:
         file, reason = failures[0]
         raise ValueError(
-            f"none of {len(failures)} files can be read (the first, {file}: {reason}); at least one spectrum of "
-            f"{survey} is required. Check the path and the survey."
+            f"none of {len(failures)} files can be read (the first, {file}: {reason}); at least one "
+            f"spectrum of {survey} is required. Check the path and the survey."
         )
     if duplicates:
         shown = "; ".join(f"{first} and {second}" for first, second in duplicates[:10])

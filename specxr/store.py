@@ -77,7 +77,7 @@ def write_cube(
         _write(cube, draft, star_chunk, PIXEL_VARIABLES)
 
 
-def append_stars(draft: Path, block: xr.Dataset, star_chunk: int = STAR_CHUNK) -> None:
+def append_stars(draft: Path, block: xr.Dataset, star_chunk: int) -> None:
     """Add the spectra of a block to a store in the making; all but the last block have `star_chunk` stars."""
     pixels = block[list(PIXEL_VARIABLES)].reset_coords(drop=True)
     if (draft / "zarr.json").exists():

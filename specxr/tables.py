@@ -32,9 +32,7 @@ def label_table(labels: xr.Dataset) -> pd.DataFrame:
         ``chi2``, ``n_good``, ``n_iter``, ``result`` (the name of its code) and ``flags``.
     """
     names = [name for label in LABELS for name in (label, f"{label}_err")]
-    columns = [
-        name for name in ("obsid", "ra", "dec", *names, *_DIAGNOSTICS) if name in labels.variables
-    ]
+    columns = [name for name in ("obsid", "ra", "dec", *names, *_DIAGNOSTICS) if name in labels.variables]
     # All in one computation: one at a time would fit the stars once for each column.
     values = labels[columns].reset_coords().compute()
     table = pd.DataFrame({name: values[name].values for name in columns if values[name].dims == (STAR,)})
@@ -97,11 +95,17 @@ def check_output(path: str | Path, overwrite: bool = False) -> None:
     path = Path(path)
     _suffix(path)
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder '{path.parent}' for {path.name}. Make it, or choose another.")
+        raise FileNotFoundError(
+            f"there is no folder '{path.parent}' for {path.name}. Make it, or choose another."
+        )
     if not os.access(path.parent, os.W_OK):
-        raise PermissionError(f"the folder '{path.parent}' cannot be written to. Choose another for {path.name}.")
+        raise PermissionError(
+            f"the folder '{path.parent}' cannot be written to. Choose another for {path.name}."
+        )
     if path.exists() and not overwrite:
-        raise FileExistsError(f"'{path}' is there already. Choose another name, or overwrite it (--overwrite).")
+        raise FileExistsError(
+            f"'{path}' is there already. Choose another name, or overwrite it (--overwrite)."
+        )
 
 
 def _suffix(path: Path) -> str:
@@ -125,7 +129,7 @@ def _write(table: pd.DataFrame, path: Path) -> None:
         columns = Table({name: _fits_values(table[name]) for name in table.columns})
         for name in columns.colnames:
             label = LABELS.get(name.removesuffix("_err"))
-            if label is not None:
+            if label is not None and label.units != "dex":  # which FITS does not know
                 columns[name].unit = label.units
         columns.write(path, format="fits")
 

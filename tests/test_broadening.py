@@ -65,7 +65,7 @@ def test_a_wide_neighbour_does_not_change_a_star_by_a_bit():
 
 
 def test_stages_of_the_published_program(shared):
-    stages = np.load(shared / "data/pylasp/reference_stages.npz")
+    stages = np.load(shared / "pylasp/reference_stages.npz")
     for prefix in ("nc_", "cl_"):
         parameters = torch.from_numpy(stages[prefix + "par_mu_sig_lnT_logg_feh"])
         kernel, _ = gaussian_kernel(parameters[:, 0], parameters[:, 1], REACH)

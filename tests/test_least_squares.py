@@ -38,9 +38,15 @@ def model_of(data):
     return evaluate
 
 
+def residual(p, y):
+    return p[0] * np.exp(-p[1] * X.numpy()) + p[2] - y
+
+
 def solve(data, star=None, start=None, lanes=8, **options):
     star = torch.arange(len(data)) if star is None else star
-    start = torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64).expand(len(star), 3) if start is None else start
+    start = (
+        torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64).expand(len(star), 3) if start is None else start
+    )
     return levenberg_marquardt(model_of(data), star, start, LOWER, UPPER, lanes=lanes, n_extra=1, **options)
 
 
@@ -50,12 +56,14 @@ def test_minima_are_scipys_bounds_included(seed, n):
     data = decays(n, seed)
     found = solve(data, rtol=1e-12)
     for star in range(n):
-
-        def residual(p, y=data[star].numpy()):
-            return p[0] * np.exp(-p[1] * X.numpy()) + p[2] - y
-
         wanted = least_squares(
-            residual, [1, 1, 0], bounds=(LOWER.numpy(), UPPER.numpy()), xtol=1e-15, ftol=1e-15, gtol=1e-15
+            residual,
+            [1, 1, 0],
+            args=(data[star].numpy(),),
+            bounds=(LOWER.numpy(), UPPER.numpy()),
+            xtol=1e-15,
+            ftol=1e-15,
+            gtol=1e-15,
         )
         assert found.cost[star].item() <= 2 * wanted.cost * (1 + 1e-6)
     assert set(found.result.tolist()) <= {int(Result.CONVERGED)}
@@ -108,7 +116,12 @@ def test_an_undamped_step_solves_a_quadratic_and_predicts_its_decrease():
     gradient = torch.tensor([[0.4, -0.2]], dtype=torch.float64)
     far = torch.full((2,), 9.0, dtype=torch.float64)
     trial, predicted = damped_step(
-        torch.zeros(1, 2, dtype=torch.float64), gradient, hessian, torch.zeros(1, dtype=torch.float64), -far, far
+        torch.zeros(1, 2, dtype=torch.float64),
+        gradient,
+        hessian,
+        torch.zeros(1, dtype=torch.float64),
+        -far,
+        far,
     )
     wanted = -torch.linalg.solve(hessian[0], gradient[0])
     torch.testing.assert_close(trial[0], wanted)

@@ -7,7 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import eval_legendre
 
-from specxr.kernels.shape import ShapeBasis
+from specxr.kernels.shape import ShapeBasis, padded
+
+
+def pad(*spectra):
+    """Zeros beyond the last pixel, as `ShapeBasis` wants them."""
+    return [torch.nn.functional.pad(a, (0, padded(a.shape[-1]) - a.shape[-1])) for a in spectra]
 
 
 def problem(seed, n_star=3, n_pixel=300, masked=0.1):
@@ -17,33 +22,43 @@ def problem(seed, n_star=3, n_pixel=300, masked=0.1):
     flux = template * (1 + 0.5 * np.sin(5 * x + rng.uniform(0, 6, (n_star, 1))))
     flux = flux + rng.normal(0, 0.02, flux.shape)
     weight = (rng.uniform(size=flux.shape) > masked) * rng.uniform(0.5, 2.0, flux.shape)
-    return [torch.from_numpy(a) for a in (template, flux, weight)]
+    return pad(*(torch.from_numpy(a) for a in (template, flux, weight)))
 
 
 @settings(deadline=None)
 @given(seed=st.integers(0, 999), degree=st.integers(0, 40), masked=st.floats(0, 0.5))
 def test_fit_is_the_least_squares_solution_in_the_legendre_basis(seed, degree, masked):
     template, flux, weight = problem(seed, masked=masked)
-    fit = ShapeBasis(degree, flux.shape[1], torch.float64, "cpu").fit(template, flux, weight)
-    x = -1 + 2 * np.arange(flux.shape[1]) / flux.shape[1]
+    fit = ShapeBasis(degree, 300, torch.float64, "cpu").fit(template, flux, weight)
+    x = -1 + 2 * np.arange(300) / 300
     legendre = np.stack([eval_legendre(k, x) for k in range(degree + 1)], axis=1)
     for star in range(len(flux)):
-        root = np.sqrt(weight[star].numpy())
-        matrix = legendre * template[star].numpy()[:, None]
-        wanted = matrix @ np.linalg.lstsq(matrix * root[:, None], flux[star].numpy() * root, rcond=None)[0]
+        template_, flux_, weight_, model = (
+            a[star, :300].numpy() for a in (template, flux, weight, fit.model)
+        )
+        root = np.sqrt(weight_)
+        matrix = legendre * template_[:, None]
+        wanted = matrix @ np.linalg.lstsq(matrix * root[:, None], flux_ * root, rcond=None)[0]
         used = root > 0
-        np.testing.assert_allclose(fit.model[star].numpy()[used], wanted[used], rtol=1e-7, atol=1e-9)
+        # Few pixels and a high degree leave directions almost free: the cost must be the least all the same.
+        least = (weight_ * (flux_ - wanted) ** 2).sum()
+        assert fit.cost[star].item() == pytest.approx(least, rel=1e-9)
+        np.testing.assert_allclose(
+            model[used], wanted[used], atol=1e-9 if degree < 20 and masked < 0.3 else 1e-5
+        )
 
 
 def test_gauss_newton_equations_are_those_of_the_projected_jacobian():
     template, flux, weight = problem(7)
-    basis = ShapeBasis(12, flux.shape[1], torch.float64, "cpu")
-    derivatives = torch.randn(3, 4, flux.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    basis = ShapeBasis(12, 300, torch.float64, "cpu")
+    derivatives = torch.randn(
+        3, 4, flux.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(2)
+    )
     fit = basis.fit(template, flux, weight)
     gradient, hessian = basis.reduce(fit, template, derivatives, weight)
     for star in range(3):
         root = weight[star].sqrt()
-        columns = root[:, None] * template[star][:, None] * basis.values
+        columns = root[:, None] * template[star][:, None] * basis.values[:, :13]
         orthogonal, _ = torch.linalg.qr(columns)
         jacobian = root[:, None] * (derivatives[star] * fit.polynomial[star]).mT
         jacobian = jacobian - orthogonal @ (orthogonal.mT @ jacobian)
@@ -54,8 +69,10 @@ def test_gauss_newton_equations_are_those_of_the_projected_jacobian():
 
 def test_gradient_is_that_of_the_cost_by_automatic_differentiation():
     template, flux, weight = problem(3)
-    basis = ShapeBasis(10, flux.shape[1], torch.float64, "cpu")
-    derivatives = torch.randn(3, 2, flux.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    basis = ShapeBasis(10, 300, torch.float64, "cpu")
+    derivatives = torch.randn(
+        3, 2, flux.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(4)
+    )
 
     def cost(parameters):
         moved = template + (parameters[:, :, None] * derivatives).sum(1)
@@ -84,13 +101,10 @@ def test_single_precision_follows_double():
 
 
 def test_stages_of_the_published_program(shared):
-    stages = np.load(shared / "data/pylasp/reference_stages.npz")
+    stages = np.load(shared / "pylasp/reference_stages.npz")
     basis = ShapeBasis(50, 1327, torch.float64, "cpu")
     for prefix in ("nc_", "cl_"):
-        template, flux, mask = (
-            torch.from_numpy(a.astype("f8"))
-            for a in (stages[prefix + "convolved"], stages["flux"], stages[prefix + "mask"])
-        )
-        fit = basis.fit(template, flux, mask)
-        np.testing.assert_allclose(fit.model.numpy(), stages[prefix + "model"], rtol=1e-8)
-        np.testing.assert_allclose(fit.polynomial.numpy(), stages[prefix + "poly"], rtol=1e-8)
+        stored = (stages[prefix + "convolved"], stages["flux"], stages[prefix + "mask"])
+        fit = basis.fit(*pad(*(torch.from_numpy(a.astype("f8")) for a in stored)))
+        np.testing.assert_allclose(fit.model[:, :1327].numpy(), stages[prefix + "model"], rtol=1e-8)
+        np.testing.assert_allclose(fit.polynomial[:, :1327].numpy(), stages[prefix + "poly"], rtol=1e-8)

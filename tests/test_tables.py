@@ -21,6 +21,7 @@ def labels() -> xr.Dataset:
         "dec": rng.uniform(-90, 90, n),
         "teff": rng.uniform(4000, 8000, n),
         "teff_err": rng.uniform(1, 50, n),
+        "logg": rng.uniform(0, 5, n),
         "chi2": rng.uniform(0, 1, n),
         "n_good": rng.integers(0, 1327, n).astype("int32"),
         "n_iter": np.full(n, 7, dtype="int16"),
@@ -35,7 +36,19 @@ def labels() -> xr.Dataset:
 
 def test_one_row_a_star_with_names_of_results(labels):
     table = label_table(labels)
-    assert list(table) == ["obsid", "ra", "dec", "teff", "teff_err", "chi2", "n_good", "n_iter", "result", "flags"]
+    assert list(table) == [
+        "obsid",
+        "ra",
+        "dec",
+        "teff",
+        "teff_err",
+        "logg",
+        "chi2",
+        "n_good",
+        "n_iter",
+        "result",
+        "flags",
+    ]
     assert list(table["result"]) == [Result(code).name.lower() for code in labels["result"].values]
 
 

@@ -13,7 +13,9 @@ from specxr.validation import compare, match, recovery_table, robust_scatter
 def pair() -> tuple[pd.DataFrame, pd.DataFrame]:
     """Two tables of 1,000 and 1,010 stars in different order; A is 10 +- 30 K hotter."""
     rng = np.random.default_rng(3)
-    b = pd.DataFrame({"obsid": np.arange(1010), "teff": rng.uniform(4000, 8000, 1010), "logg": 4.0, "feh": 0.0})
+    b = pd.DataFrame(
+        {"obsid": np.arange(1010), "teff": rng.uniform(4000, 8000, 1010), "logg": 4.0, "feh": 0.0}
+    )
     a = b.iloc[:1000].copy()
     a["teff"] += rng.normal(10, 30, 1000)
     a["rv"] = 0.0

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from specxr.cli.progress import Counted, progress_bar
@@ -16,7 +17,9 @@ from specxr.cli.progress import Counted, progress_bar
 Cube = Annotated[Path, typer.Argument(metavar="CUBE.zarr", help="A cube that `specxr ingest` made.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Run = Annotated[str, typer.Option("--name", help="Name of the run.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="As many as there are cores, if not given.", show_default=False)]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="As many as there are cores, if not given.", show_default=False)
+]
 
 # Small enough that two workers share a small survey evenly and the progress bar moves.
 _STARS_PER_TASK = 256
@@ -24,7 +27,9 @@ _STARS_PER_TASK = 256
 
 def ingest(
     survey: Annotated[str, typer.Argument(help="Whose spectra they are, such as lamost-lrs.")],
-    files: Annotated[list[Path], typer.Argument(metavar="FILES_OR_FOLDERS...", help="Searched through if folders.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILES_OR_FOLDERS...", help="Searched through if folders.")
+    ],
     out: Annotated[Path, typer.Option(metavar="CUBE.zarr", help="Where the cube goes.")],
     overwrite: Overwrite = False,
     replace_duplicates: Annotated[
@@ -61,6 +66,7 @@ def info(cube: Cube) -> None:
     from specxr.vocabulary import Result
 
     spectra = open_cube(cube)
+    runs = list_runs(cube)
     wavelength = spectra["wavelength"]
     console = Console()
     grid = Table(box=None, show_header=False)
@@ -77,17 +83,16 @@ def info(cube: Cube) -> None:
     for name, value in rows.items():
         grid.add_row(name, value)
     console.print(grid)
-    runs = list_runs(cube)
     if not runs:
         console.print("no labels yet: `specxr infer` makes them")
         return
-    table = Table("run", "estimator", box=box.SIMPLE)
-    for result in Result:
-        table.add_column(result.name.lower(), justify="right", overflow="fold")
+    labels = {run: open_labels(cube, run) for run in runs}
+    counts = {run: _result_counts(labels[run]["result"].values) for run in runs}
+    seen = [result for result in Result if any(counts[run][result] for run in runs)]
+    table = Table("run", "estimator", *(result.name.lower() for result in seen), box=box.SIMPLE)
     for run in runs:
-        labels = open_labels(cube, run)
-        counts = _result_counts(labels["result"].values)
-        table.add_row(run, str(labels.attrs.get("estimator", "")), *(f"{counts[r]:,}" for r in Result))
+        estimator = str(labels[run].attrs.get("estimator", ""))
+        table.add_row(run, estimator, *(f"{counts[run][result]:,}" for result in seen))
     console.print(table)
 
 
@@ -102,7 +107,9 @@ def infer(
     name: Run = "lasp",
     workers: Workers = None,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where to compute.")] = "cpu",
-    dtype: Annotated[Literal["float64", "float32"], typer.Option(help="Precision of the arithmetic.")] = "float64",
+    dtype: Annotated[
+        Literal["float64", "float32"], typer.Option(help="Precision of the arithmetic.")
+    ] = "float64",
     overwrite: Overwrite = False,
 ) -> None:
     """Infer labels of all stars of a cube, and write them beside the spectra."""
@@ -126,7 +133,7 @@ def fit_cube(
     """Fit a cube with a progress bar, and write the labels to its store."""
     import dask
 
-    from specxr.infer import infer as infer_lazily
+    from specxr.inference import infer as infer_lazily
     from specxr.store import write_labels
 
     if estimator.device == "cpu":
@@ -139,7 +146,9 @@ def fit_cube(
 
 def export(
     cube: Cube,
-    out: Annotated[Path, typer.Option(metavar="LABELS.{csv,parquet,fits}", help="The suffix chooses the format.")],
+    out: Annotated[
+        Path, typer.Option(metavar="LABELS.{csv,parquet,fits}", help="The suffix chooses the format.")
+    ],
     name: Run = "lasp",
     overwrite: Overwrite = False,
 ) -> None:
@@ -154,10 +163,14 @@ def export(
 
 
 def compare(
-    a: Annotated[str, typer.Argument(metavar="A", help="A table (.csv, .parquet, .fits), or a run: CUBE.zarr::NAME.")],
+    a: Annotated[
+        str, typer.Argument(metavar="A", help="A table (.csv, .parquet, .fits), or a run: CUBE.zarr::NAME.")
+    ],
     b: Annotated[str, typer.Argument(metavar="B", help="Likewise.")],
     on: Annotated[str, typer.Option(help="Column that says which star a row is.")] = "obsid",
-    figure: Annotated[Path | None, typer.Option(help="Draw the comparison to this file (.png, .pdf).")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw the comparison to this file (.png, .pdf).")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Compare two tables of labels, star by star: statistics of A minus B."""
@@ -185,17 +198,24 @@ def _statistics_table(statistics: Any) -> Table:
     for label, row in statistics.iterrows():
         digits = 4 if LABELS[label].units == "dex" else 2
         numbers = (f"{row[name]:.{digits}f}" for name in ("median", "mean", "std", "robust_scatter"))
-        table.add_row(f"{label} [{LABELS[label].units}]", f"{row['n']:,.0f}", *numbers, f"{row['n_outliers']:,.0f}")
+        name = escape(f"{label} [{LABELS[label].units}]")
+        table.add_row(name, f"{row['n']:,.0f}", *numbers, f"{row['n_outliers']:,.0f}")
     return table
 
 
 def _check_figure(path: Path, overwrite: bool) -> None:
     if path.suffix.lower() not in (".png", ".pdf", ".svg"):
-        raise ValueError(f"'{path}' ends in '{path.suffix}'; a figure ends in .png, .pdf or .svg. Choose one of these.")
+        raise ValueError(
+            f"'{path}' ends in '{path.suffix}'; a figure ends in .png, .pdf or .svg. Choose one of these."
+        )
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder '{path.parent}' for {path.name}. Make it, or choose another.")
+        raise FileNotFoundError(
+            f"there is no folder '{path.parent}' for {path.name}. Make it, or choose another."
+        )
     if path.exists() and not overwrite:
-        raise FileExistsError(f"'{path}' is there already. Choose another name, or replace it with --overwrite.")
+        raise FileExistsError(
+            f"'{path}' is there already. Choose another name, or replace it with --overwrite."
+        )
 
 
 def _result_counts(codes: Any) -> dict[Any, int]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from specxr.cli.commands import Overwrite, fit_cube
@@ -18,7 +19,9 @@ RUN = "lasp"
 
 def demo(
     stars: Annotated[int, typer.Option(min=1, help="How many stars to simulate.")] = 2000,
-    out: Annotated[Path, typer.Option(help="Folder for the cube, the labels and the figures.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder for the cube, the labels and the figures.")] = Path(
+        "demo"
+    ),
     seed: Annotated[int, typer.Option(min=0, help="Another seed, another survey.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
@@ -50,29 +53,32 @@ def demo(
     typer.echo(f"{time.perf_counter() - start:.0f} s")
 
 
-def _recovery(table: Any) -> Table:
+def _recovery(bins: Any) -> Table:
     """Bias and scatter as a table for the terminal."""
     from specxr.vocabulary import LABELS
 
-    names = [name for name in LABELS if f"{name}_bias" in table]
-    shown = Table(title="inferred - true, median ± 1.48 MAD of the converged stars", box=box.SIMPLE)
-    for heading in ("true Teff [K]", "stars", "converged", *(f"{name} [{LABELS[name].units}]" for name in names)):
-        shown.add_column(heading, justify="right")
-    for position, row in table.iterrows():
-        cells = []
-        for name in names:
-            digits = 3 if LABELS[name].units == "dex" else 1
-            cells.append(f"{row[f'{name}_bias']:+.{digits}f} ± {row[f'{name}_scatter']:.{digits}f}")
-        last = position == len(table) - 1
-        bin_name = "all" if last else f"{row['lower']:.0f}-{row['upper']:.0f}"
-        shown.add_row(bin_name, f"{row['n']:,.0f}", f"{row['converged']:.1%}", *cells, end_section=position == len(table) - 2)
-    return shown
+    names = [name for name in LABELS if f"{name}_bias" in bins]
+    digits = {name: {"K": 0, "km/s": 1}.get(LABELS[name].units, 3) for name in names}
+    table = Table(
+        title="inferred - true: median ± 1.48 MAD of those that converged, by true Teff",
+        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    for heading in ("Teff [K]", "stars", "conv.", *(f"{name} [{LABELS[name].units}]" for name in names)):
+        table.add_column(escape(heading), justify="right", no_wrap=True)
+    for n, (_, row) in enumerate(bins.iterrows(), 1):
+        cells = (
+            f"{row[f'{name}_bias']:+.{digits[name]}f}±{row[f'{name}_scatter']:.{digits[name]}f}"
+            for name in names
+        )
+        stars = "all" if n == len(bins) else f"{row['lower']:.0f}-{row['upper']:.0f}"
+        table.add_row(stars, f"{row['n']:,.0f}", f"{row['converged']:.1%}", *cells)
+    return table
 
 
 def _draw(out: Path, cube: Any, lasp: Any, labels: Any, truth: Any) -> None:
     from dataclasses import replace
 
-    from specxr.infer import infer
+    from specxr.inference import infer
     from specxr.plotting import plot_fit, plot_kiel, plot_recovery
 
     # A star like the Sun, whose spectrum has lines to look at, at a middling signal-to-noise ratio.

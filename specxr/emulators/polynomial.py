@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -125,7 +125,7 @@ class PolynomialEmulator:
             from specxr.emulators.files import reopen
 
             return reopen, (self.source, self.fingerprint)
-        return object.__reduce_ex__(self, 2)  # type: ignore[return-value]
+        return type(self), tuple(getattr(self, field.name) for field in fields(self))
 
     @property
     def boundaries(self) -> tuple[float, ...]:

@@ -1,7 +1,7 @@
 """The LASP forward model: emulator, broadening and radial velocity, shape polynomial.
 
 Liang et al. (2025), section 2.2, steps 2-5. The flux-conserving rebin of step 3 is linear and folded into the
-emulator's coefficients once a grid.
+emulator's coefficients once a grid. Spectra are padded, see ``kernels.shape``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from specxr.emulators.polynomial import GridEmulator
 from specxr.kernels.broadening import convolve, gaussian_kernel
 from specxr.kernels.least_squares import Linearisation
-from specxr.kernels.shape import ShapeBasis, ShapeFit
+from specxr.kernels.shape import ShapeBasis, ShapeFit, padded
 
 # Order of the nonlinear parameters of the fit.
 MU, SIGMA, LN_TEFF, LOGG, FEH = range(5)
@@ -29,14 +29,25 @@ class ForwardModel:
     ----------
     emulator : GridEmulator
         On the observed grid.
+    coefficients : Tensor, shape (term, pixel)
+        Of the emulator, the last pixel repeated to ``shape.padded`` pixels, as the convolution would do.
     shape : ShapeBasis
     reach : int
         Half width [pixels] of the widest kernel that the bounds allow.
     """
 
     emulator: GridEmulator
+    coefficients: Tensor
     shape: ShapeBasis
     reach: int
+
+    @classmethod
+    def build(cls, emulator: GridEmulator, degree: int, reach: int) -> ForwardModel:
+        """Prepare the model of an emulator on its grid, with a shape polynomial of this degree."""
+        rows = emulator.coefficients
+        n_pixel = rows.shape[1]
+        rows = torch.cat((rows, rows[:, -1:].expand(-1, padded(n_pixel) - n_pixel)), dim=1)
+        return cls(emulator, rows, ShapeBasis(degree, n_pixel, rows.dtype, rows.device), reach)
 
     def template(self, parameters: Tensor) -> Tensor:
         """Broadened and shifted emulator spectra, shape (star, pixel).
@@ -46,7 +57,7 @@ class ForwardModel:
         parameters : Tensor, shape (star, 5)
             Mean and width of the kernel [pixels], ln(Teff / K), logg, [Fe/H].
         """
-        flux = self.emulator.flux(_labels(parameters))
+        flux = self.emulator.terms(_labels(parameters)) @ self.coefficients
         kernel, _ = gaussian_kernel(parameters[:, MU], parameters[:, SIGMA], self.reach)
         return convolve(flux[:, None], kernel[:, None])[:, 0]
 
@@ -57,7 +68,7 @@ class ForwardModel:
         rows = torch.cat((terms[:, None], by_label), dim=1)
         rows[:, 1] *= labels[:, :1]  # d/d ln(Teff) = Teff d/dTeff
         n_star, n_row, n_term = rows.shape
-        flux = (rows.reshape(-1, n_term) @ self.emulator.coefficients).reshape(n_star, n_row, -1)
+        flux = (rows.reshape(-1, n_term) @ self.coefficients).reshape(n_star, n_row, -1)
         kernel, by_kernel = gaussian_kernel(parameters[:, MU], parameters[:, SIGMA], self.reach)
         broadened = convolve(flux, kernel[:, None])
         kinematic = convolve(flux[:, :1], by_kernel)

@@ -9,7 +9,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from specxr.estimators.forward import FEH, LN_TEFF, LOGG, MU, N_PARAMETERS, SIGM
 from specxr.estimators.starts import CoarseGrid
 from specxr.kernels.broadening import TRUNCATION
 from specxr.kernels.least_squares import LANES, Solution, levenberg_marquardt
-from specxr.kernels.shape import ShapeBasis
+from specxr.kernels.shape import padded
 from specxr.vocabulary import LABELS, SPEED_OF_LIGHT, Flag, MaskBit, Result, flag_attrs, result_attrs
 
 # Changes whenever the labels of the same options and emulator may change.
@@ -170,7 +170,7 @@ class LASP:
         flux, weight, scale, result = _normalise(self, prepared, block)
         fitted = torch.nonzero(result == int(Result.CONVERGED))[:, 0]
         lanes = LANES[flux.device.type]
-        start = _in_lanes(prepared.coarse.best, fitted, lanes, flux, weight)
+        start = _starts(prepared, fitted, lanes, flux, weight)
         solution = levenberg_marquardt(
             lambda parameters, star: prepared.model.linearise(parameters, flux[star], weight[star]),
             fitted,
@@ -217,12 +217,17 @@ def _outputs(labels: tuple[str, ...], save_model: bool) -> tuple[Output, ...]:
         out.append(Output(f"{name}_err", star, "float64", LABELS[name].error_attrs))
     note = "labels in the order of the coordinate, units of their products"
     out += [
-        Output("covariance", ("star", "label", "label_"), "float64", {"long_name": "covariance", "note": note}),
+        Output(
+            "covariance", ("star", "label", "label_"), "float64", {"long_name": "covariance", "note": note}
+        ),
         Output(
             "chi2",
             star,
             "float64",
-            {"long_name": "sum of squared residuals of flux / median(flux) over the good pixels", "units": "1"},
+            {
+                "long_name": "sum of squared residuals of flux / median(flux) over the good pixels",
+                "units": "1",
+            },
         ),
         Output("n_good", star, "int32", {"long_name": "pixels used", "units": "1"}),
         Output("n_iter", star, "int16", {"long_name": "evaluations of the model", "units": "1"}),
@@ -256,10 +261,10 @@ def _prepare(lasp: LASP, grid: Grid) -> _Prepared:
     pixels = _window(lasp, grid)
     dtype, device = _DTYPES[lasp.dtype], torch.device(lasp.device)
     emulator = lasp._emulator.on(grid[pixels].edges, grid.medium, dtype=dtype, device=device)
-    shape = ShapeBasis(lasp.degree, pixels.stop - pixels.start, dtype, device)
     ln_step = grid.step * math.log(10.0)
     farthest = math.log1p(MAX_VELOCITY / SPEED_OF_LIGHT) / ln_step
-    model = ForwardModel(emulator, shape, math.ceil(farthest + TRUNCATION * SIGMA_BOUNDS[1]))
+    reach = math.ceil(farthest + TRUNCATION * SIGMA_BOUNDS[1])
+    model = ForwardModel.build(emulator, lasp.degree, reach)
     bounds = lasp._emulator.bounds
     lower = [-farthest, SIGMA_BOUNDS[0], math.log(bounds["teff"][0]), bounds["logg"][0], bounds["feh"][0]]
     upper = [farthest, SIGMA_BOUNDS[1], math.log(bounds["teff"][1]), bounds["logg"][1], bounds["feh"][1]]
@@ -294,17 +299,28 @@ def _normalise(lasp: LASP, prepared: _Prepared, block: Block) -> tuple[Tensor, T
     result[~(torch.isfinite(scale) & (scale > 0))] = int(Result.NON_FINITE)
     result[n_good <= lasp.degree + 1 + N_PARAMETERS] = int(Result.TOO_FEW_PIXELS)
     flux = torch.where(good & (result == 0)[:, None], flux / scale[:, None], 1.0)
-    return flux.to(dtype), good.to(dtype), scale, result
+    padding = (0, padded(flux.shape[1]) - flux.shape[1])
+    pad = torch.nn.functional.pad
+    return pad(flux.to(dtype), padding, value=1.0), pad(good.to(dtype), padding), scale, result
 
 
-def _in_lanes(function: Any, star: Tensor, lanes: int, flux: Tensor, weight: Tensor) -> Tensor:
-    """Apply a function of spectra to stars, always in blocks of ``lanes`` rows (see ``least_squares``)."""
+def _starts(prepared: _Prepared, star: Tensor, lanes: int, flux: Tensor, weight: Tensor) -> Tensor:
+    """Parameters that the fit of each star begins with, shape (star, 5)."""
+
+    def best(index: Tensor) -> Tensor:
+        return prepared.coarse.best(flux[star[index]], weight[star[index]])
+
+    found = _in_lanes(best, len(star), lanes, flux.device)
+    return torch.cat(found) if found else flux.new_zeros((0, N_PARAMETERS))
+
+
+def _in_lanes(function: Callable[[Tensor], Tensor], n: int, lanes: int, device: torch.device) -> list[Tensor]:
+    """Apply a function of indices below ``n`` to blocks that all have ``lanes`` of them (see ``least_squares``)."""
     out = []
-    for first in range(0, len(star), lanes):
-        some = star[first : first + lanes]
-        padded = torch.cat((some, some[-1:].expand(lanes - len(some))))
-        out.append(function(flux[padded], weight[padded])[: len(some)])
-    return torch.cat(out) if out else flux.new_zeros((0, N_PARAMETERS))
+    for first in range(0, n, lanes):
+        index = torch.arange(first, first + lanes, device=device)
+        out.append(function(index.clamp(max=n - 1))[: n - first])
+    return out
 
 
 def _labels_of(
@@ -323,7 +339,9 @@ def _labels_of(
         (pixel_velocity * torch.exp(prepared.ln_step * p[:, MU]), teff, one, one, pixel_velocity * one), dim=1
     )
     order = [MU, LN_TEFF, LOGG, FEH, SIGMA]
-    covariance = inverse[:, order][:, :, order] * variance[:, None, None] * slopes[:, :, None] * slopes[:, None]
+    covariance = (
+        inverse[:, order][:, :, order] * variance[:, None, None] * slopes[:, :, None] * slopes[:, None]
+    )
 
     at_bound = (solution.parameters <= prepared.lower) | (solution.parameters >= prepared.upper)
     negative = ~(solution.extra[:, 0] > 0)
@@ -381,10 +399,16 @@ def _spectra_of(
     """Models in the units of the observed flux, and the pixels used."""
     model = np.full(block.flux.shape, np.nan, dtype="f4")
     mask = np.zeros(block.flux.shape, dtype="u1")
-    mask[:, prepared.pixels] = (weight > 0).cpu().numpy()
-    for first in range(0, len(star), LANES["cpu"]):
-        job = slice(first, first + LANES["cpu"])
-        some = star[job]
-        fit = prepared.model.fit_shape(solution.parameters[job], flux[some], weight[some])
-        model[some.cpu().numpy(), prepared.pixels] = (fit.model * scale[some, None]).cpu().numpy()
+    mask[:, prepared.pixels] = (weight > 0)[:, : prepared.pixels.stop - prepared.pixels.start].cpu().numpy()
+    n_pixel = prepared.pixels.stop - prepared.pixels.start
+
+    def spectrum(index: Tensor) -> Tensor:
+        some = star[index]
+        fit = prepared.model.fit_shape(solution.parameters[index], flux[some], weight[some])
+        return (fit.model[:, :n_pixel] * scale[some, None]).float().cpu()
+
+    lanes = LANES[flux.device.type]
+    found = _in_lanes(spectrum, len(star), lanes, flux.device)
+    if found:
+        model[star.cpu().numpy(), prepared.pixels] = torch.cat(found).numpy()
     return {"model": model, "fit_mask": mask}

@@ -13,8 +13,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from specxr.estimators.forward import FEH, LN_TEFF, LOGG, MU, N_PARAMETERS, SIGMA, ForwardModel
-from specxr.kernels.shape import ShapeBasis
+from specxr.estimators.forward import LN_TEFF, LOGG, MU, N_PARAMETERS, SIGMA, ForwardModel
+from specxr.kernels.shape import ShapeBasis, padded
 
 # A low-degree shape is taken off before correlating: enough for extinction and flux calibration, while the broad
 # lines of hot stars are left.
@@ -68,8 +68,8 @@ class CoarseGrid:
         parameters[:, LN_TEFF] = labels[:, 0].log()
         parameters[:, LOGG:] = labels[:, 1:]
         flux = model.template(parameters)
-        basis = ShapeBasis(DEGREE, flux.shape[1], flux.dtype, flux.device)
-        lines = _without_shape(basis, flux, torch.ones_like(flux))
+        basis = ShapeBasis(DEGREE, int(model.shape.inside.sum()), flux.dtype, flux.device)
+        lines = _without_shape(basis, flux, basis.inside.expand_as(flux))
         shifted, moved = [], []
         for shift in SHIFTS:
             shifted.append(_shift(lines, shift))
@@ -77,13 +77,15 @@ class CoarseGrid:
             moved[-1][:, MU] = shift
         templates = torch.cat(shifted)
         templates = templates / templates.norm(dim=1, keepdim=True)
+        unused = padded(len(templates)) - len(templates)
+        templates = torch.nn.functional.pad(templates, (0, 0, 0, unused))
         return cls(torch.cat(moved), templates.to(torch.float32).mT.contiguous(), basis)
 
     def best(self, flux: Tensor, weight: Tensor) -> Tensor:
         """Parameters of the best template of each star; flux and weight of shape (star, wavelength)."""
         lines = _without_shape(self.basis, flux, weight)
         score = lines.to(torch.float32) @ self.templates
-        return self.parameters[score.argmax(dim=1)]
+        return self.parameters[score[:, : len(self.parameters)].argmax(dim=1)]
 
 
 def _without_shape(basis: ShapeBasis, flux: Tensor, weight: Tensor) -> Tensor:

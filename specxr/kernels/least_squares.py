@@ -235,9 +235,7 @@ def _retire(state: _Lanes, out: Solution, ended: Tensor, code: Tensor) -> None:
         getattr(out, name)[job] = getattr(state, name)[lane]
 
 
-def _refill(
-    state: _Lanes, lane: Tensor, job: Tensor, start: Tensor, lower: Tensor, upper: Tensor
-) -> None:
+def _refill(state: _Lanes, lane: Tensor, job: Tensor, start: Tensor, lower: Tensor, upper: Tensor) -> None:
     """Give lanes their next jobs."""
     state.job[lane] = job
     state.trial[lane] = torch.clamp(start[job.clamp(max=len(start) - 1)], lower, upper)

@@ -4,6 +4,10 @@ A model spectrum C is multiplied by a polynomial of degree n so that it has the 
 published programs use Legendre polynomials; Chebyshev polynomials span the same space, hence give the same fit,
 and T_i T_j = (T_{i+j} + T_{|i-j|}) / 2 makes the normal matrix a sum of 2 n + 1 moments: one matrix product for
 a whole block of stars (docs/design/lasp.md).
+
+Pixels and coefficients are padded with zeros to round numbers. BLAS treats the remainders of its tiles in other
+orders of summation, and which rows meet a remainder depends on their place in the block; without remainders a star's
+result is the same to the bit wherever it stands.
 """
 
 from __future__ import annotations
@@ -18,20 +22,25 @@ from torch import Tensor
 RIDGE = {torch.float64: 1e-13, torch.float32: 1e-7}
 
 
+def padded(n: int) -> int:
+    """Round up to what fills the tiles of BLAS in either precision."""
+    return -(-n // 16) * 16
+
+
 @dataclass(frozen=True)
 class ShapeFit:
     """Weighted least-squares fit of ``template * polynomial`` to the flux of each star.
 
     Attributes
     ----------
-    coefficients : Tensor, shape (star, degree + 1)
+    coefficients : Tensor, shape (star, padded(degree + 1))
         Of Chebyshev polynomials.
     polynomial, model, residual : Tensor, shape (star, pixel)
     cost : Tensor, shape (star,)
         Sum of weight * residual^2.
-    cholesky : Tensor, shape (star, degree + 1, degree + 1)
+    cholesky : Tensor, shape (star, padded(degree + 1), padded(degree + 1))
         Factor of the scaled normal matrix.
-    scale : Tensor, shape (star, degree + 1)
+    scale : Tensor, shape (star, padded(degree + 1))
     """
 
     coefficients: Tensor
@@ -46,34 +55,55 @@ class ShapeFit:
 class ShapeBasis:
     """Chebyshev polynomials at the nodes x_j = -1 + 2 j / p (Liang et al. 2025, section 2.2, step 5).
 
+    Spectra given to its methods have ``padded(n_pixel)`` pixels, of which those beyond the first ``n_pixel`` must
+    have no weight.
+
     Parameters
     ----------
     degree : int
     n_pixel : int
     dtype, device
         Of the tensors that it works on.
+
+    Attributes
+    ----------
+    inside : Tensor, shape (pixel,)
+        1 for the pixels, 0 for the padding.
     """
 
     def __init__(self, degree: int, n_pixel: int, dtype: torch.dtype, device: torch.device | str) -> None:
-        x = -1.0 + 2.0 * torch.arange(n_pixel, dtype=torch.float64) / n_pixel
-        angle = torch.arccos(x)
+        width, size, n_moment = padded(n_pixel), padded(degree + 1), padded(2 * degree + 2)
+        angle = torch.arccos(-1.0 + 2.0 * torch.arange(n_pixel, dtype=torch.float64) / n_pixel)
+        moments = torch.zeros((width, n_moment), dtype=torch.float64)
+        moments[:n_pixel, : 2 * degree + 1] = torch.cos(angle[:, None] * torch.arange(2 * degree + 1))
+        values = moments[:, :size].clone()
+        values[:, degree + 1 :] = 0.0
+        order = torch.arange(size)
+        real = order <= degree
+        both = real[:, None] & real
+        empty = n_moment - 1  # a column of zeros
+        total = torch.where(both, order[:, None] + order, empty)
+        difference = torch.where(both, (order[:, None] - order).abs(), empty)
+        ridge = torch.where(real, RIDGE[dtype], 1.0)
+
+        def put(tensor: Tensor) -> Tensor:
+            return tensor.to(device, dtype).contiguous()
+
         self.degree = degree
-        self.moments = torch.cos(angle[:, None] * torch.arange(2 * degree + 1)).to(device, dtype).contiguous()
-        self.values = self.moments[:, : degree + 1].contiguous()
-        self.transposed = self.values.mT.contiguous()
-        order = torch.arange(degree + 1, device=device)
-        self._sum = order[:, None] + order
-        self._difference = (order[:, None] - order).abs()
+        self.moments, self.values, self.transposed = put(moments), put(values), put(values.mT)
+        self.inside = put((torch.arange(width) < n_pixel).double())
+        self._ridge = put(ridge)
+        self._total, self._difference = total.to(device), difference.to(device)
 
     def fit(self, template: Tensor, flux: Tensor, weight: Tensor) -> ShapeFit:
         """Solve for the polynomial of each star, shapes (star, pixel)."""
         weighted = weight * template
         moment = (weighted * template) @ self.moments
-        normal = 0.5 * (moment[:, self._sum] + moment[:, self._difference])
+        normal = 0.5 * (moment[:, self._total] + moment[:, self._difference])
         diagonal = normal.diagonal(dim1=-2, dim2=-1)
         scale = torch.rsqrt(torch.where(diagonal > 0, diagonal, 1.0))
         normal = normal * scale[:, :, None] * scale[:, None, :]
-        normal.diagonal(dim1=-2, dim2=-1).add_(RIDGE[normal.dtype])
+        normal.diagonal(dim1=-2, dim2=-1).add_(self._ridge)
         cholesky, _ = torch.linalg.cholesky_ex(normal)
         right = ((weighted * flux) @ self.values) * scale
         coefficients = torch.cholesky_solve(right[:, :, None], cholesky)[:, :, 0] * scale

@@ -68,7 +68,11 @@ def plot_comparison(
         _histogram(axes[-1], difference, median, scatter, label)
         for ax in axes:
             tidy(ax)
-    figure.suptitle(f"{names[0]} - {names[1]}: {len(joined):,} stars in common", fontsize="medium")
+    figure.suptitle(
+        f"Δ = {names[0]} - {names[1]}, {len(joined):,} stars in common; solid: median, ± 1.48 MAD; "
+        "beyond: farther than 5 of these",
+        fontsize="medium",
+    )
     return figure
 
 

@@ -32,7 +32,13 @@ def plot_kiel(labels: pd.DataFrame, ax: Axes | None = None, title: str = "") -> 
     # A few outliers must not take the colours from all the others.
     poor, rich = np.percentile(stars["feh"], (2, 98)) if len(stars) else (-1.0, 0.5)
     points = ax.scatter(
-        stars["teff"], stars["logg"], c=stars["feh"], cmap=SEQUENTIAL, vmin=poor, vmax=rich, **POINTS | {"alpha": 1.0}
+        stars["teff"],
+        stars["logg"],
+        c=stars["feh"],
+        cmap=SEQUENTIAL,
+        vmin=poor,
+        vmax=rich,
+        **POINTS | {"alpha": 1.0},
     )
     ax.figure.colorbar(points, ax=ax, extend="both", label=axis_name("feh"), pad=0.02)
     # Equal steps of log Teff are what a spectrum sees, and keep the cool stars apart when there are hot ones.

@@ -33,7 +33,7 @@ SURVEY = "LAMOST low resolution"
 FLUX_UNITS = "1"  # relative flux
 
 STEP = 1e-4  # in log10(Angstrom)
-FIRST_INDEX, LAST_INDEX = 35682, 39590  # 3690 and 9099 Angstrom
+FIRST_INDEX, LAST_INDEX = 35682, 39590  # 3700 and 9099 Angstrom
 GRID = Grid(
     wavelength=10.0 ** (np.arange(FIRST_INDEX, LAST_INDEX + 1) * STEP),
     medium="vacuum",
@@ -172,6 +172,7 @@ def _place(
     once: NDArray[np.float64],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
     """Put the pixels where they belong on the grid, and say what is wrong with each."""
+    position = np.where(np.isfinite(position), position, 0.5)  # half a step off: never on the grid
     index = np.rint(position)
     if not np.all(np.abs(position - index) < _ON_GRID) or not np.all(np.diff(index) == 1):
         raise ReadError(
@@ -179,7 +180,7 @@ def _place(
         )
     covered = (index >= FIRST_INDEX) & (index <= LAST_INDEX)
     if not covered.any():
-        raise ReadError("no pixel lies on the LAMOST low-resolution grid (3690 to 9099 Angstrom)")
+        raise ReadError("no pixel lies on the LAMOST low-resolution grid (3700 to 9099 Angstrom)")
     target = index[covered].astype(int) - FIRST_INDEX
 
     on_grid = np.zeros((2, GRID.wavelength.size), dtype="f4")
@@ -218,8 +219,8 @@ def _obsid(header: fits.Header) -> int:
     """OBSID; for the first releases, which have none, a negative number of the same make.
 
     LAMOST's obsid is plate * 100,000 + SPID * 1,000 + FIBERID. The number of the plate stands nowhere in
-    these files, so a hash of LMJD and PLANID, which name the plate, takes its place. Negative numbers say that
-    they are ours: join such stars to LAMOST's tables by file name.
+    these files, so a hash of LMJD and PLANID, which name the plate, takes its place. Negative numbers say
+    that they are ours: join such stars to LAMOST's tables by file name.
     """
     try:
         return int(header["OBSID"])

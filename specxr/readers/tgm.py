@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from astropy.utils.exceptions import AstropyWarning
+from astropy.utils.exceptions import AstropyUserWarning
 
 from specxr.emulators.polynomial import PolynomialEmulator
 
@@ -60,13 +60,14 @@ def read_tgm(path: str | Path) -> PolynomialEmulator:
     path = Path(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", AstropyWarning)  # astropy only warns of a truncated file
+            # astropy only warns of this, and then reads zeros.
+            warnings.filterwarnings("error", "File may have been truncated", AstropyUserWarning)
             with fits.open(path, memmap=False) as hdus:
                 header = hdus[0].header
                 images = [hdu.data for hdu in hdus]
     except FileNotFoundError:
         raise
-    except (OSError, TypeError, ValueError, AstropyWarning) as error:
+    except (OSError, TypeError, ValueError, AstropyUserWarning) as error:
         raise _not_tgm(path, f"cannot be read as FITS ({error})") from error
 
     if header.get("ULY_TYPE") != "TGM":

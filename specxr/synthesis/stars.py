@@ -32,18 +32,22 @@ def draw_stars(n_stars: int, rng: np.random.Generator) -> dict[str, NDArray[np.f
     -----
     Dwarfs are uniform in log Teff, which fills the hot bins of a recovery table as well as the cool ones; from
     5200 K upwards they evolve to lower gravity by up to 0.6 dex. Giants follow Teff = 5050 - 280 (3.5 - logg) -
-    250 ([Fe/H] + 0.2) with 50 K of scatter; a third of them stand in the red clump at logg = 2.45.
+    250 ([Fe/H] + 0.2) with 50 K of scatter up to logg = 3.5, and from there a steep subgiant branch to the dwarfs;
+    a third of them stand in the red clump at logg = 2.45.
     """
     giant = rng.random(n_stars) < GIANT_FRACTION
     dwarf_teff = np.exp(rng.uniform(*np.log(TEFF_RANGE), n_stars))
     feh = _metallicity(np.where(giant, 5000.0, dwarf_teff), rng)
 
     evolved = 0.6 * rng.beta(1.0, 2.5, n_stars) * np.clip((dwarf_teff - 5200.0) / 1000.0, 0.0, 1.0)
-    dwarf_logg = np.interp(dwarf_teff, _ZERO_AGE_TEFF, _ZERO_AGE_LOGG) - evolved + rng.normal(0.0, 0.03, n_stars)
+    dwarf_logg = (
+        np.interp(dwarf_teff, _ZERO_AGE_TEFF, _ZERO_AGE_LOGG) - evolved + rng.normal(0.0, 0.03, n_stars)
+    )
 
     clump = rng.random(n_stars) < RED_CLUMP_FRACTION
-    giant_logg = np.where(clump, rng.normal(2.45, 0.08, n_stars), rng.uniform(1.7, 3.6, n_stars))
+    giant_logg = np.where(clump, rng.normal(2.45, 0.08, n_stars), rng.uniform(1.7, 3.9, n_stars))
     giant_teff = 5050.0 - 280.0 * (3.5 - giant_logg) - 250.0 * (feh + 0.2) + rng.normal(0.0, 50.0, n_stars)
+    giant_teff += 2500.0 * np.maximum(giant_logg - 3.5, 0.0)
 
     return {
         "rv": rng.normal(0.0, RV_SCATTER, n_stars),

@@ -87,7 +87,10 @@ def simulate_survey(
 
     blocks = xr.Dataset({name: (STAR, values) for name, values in stars.items()})
     blocks["number"] = (STAR, np.arange(n_stars))
-    pixels = ((STAR, WAVELENGTH), da.zeros((n_stars, GRID.wavelength.size), chunks=(chunk, -1), dtype="float32"))
+    pixels = (
+        (STAR, WAVELENGTH),
+        da.zeros((n_stars, GRID.wavelength.size), chunks=(chunk, -1), dtype="float32"),
+    )
     template = xr.Dataset({"flux": pixels, "ivar": pixels, "mask": (pixels[0], pixels[1].astype("uint8"))})
     spectra = xr.map_blocks(
         _observe, blocks.chunk({STAR: chunk}), kwargs={"emulator": emulator, "seed": seed}, template=template
@@ -140,7 +143,7 @@ def _covered(emulator: PolynomialEmulator) -> slice:
     stop = min(math.floor(index[1]), GRID.wavelength.size) - _MARGIN
     if stop <= first:
         raise ValueError(
-            f"the emulator covers {ends[0]:.1f}-{ends[1]:.1f} Angstrom; part of 3690-9100 is required. "
+            f"the emulator covers {ends[0]:.1f}-{ends[1]:.1f} Angstrom; part of 3700-9100 is required. "
             "Choose another emulator."
         )
     return slice(first, stop)

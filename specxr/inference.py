@@ -121,7 +121,9 @@ def _annotate(labels: xr.Dataset, cube: xr.Dataset, estimator: Estimator) -> xr.
     from specxr import __version__
 
     provenance = {
-        key: value if isinstance(value, str | int | float) and not isinstance(value, bool) else json.dumps(value)
+        key: value
+        if isinstance(value, str | int | float) and not isinstance(value, bool)
+        else json.dumps(value)
         for key, value in estimator.provenance.items()
     }
     return labels.assign_coords(coords).assign_attrs(

@@ -1,0 +1,323 @@
+import math
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from astropy.io import fits
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+from safetensors.numpy import save_file
+from scipy.ndimage import gaussian_filter1d
+
+from specxr.emulators import PolynomialEmulator, default, files, open_emulator, write_safetensors
+from specxr.kernels.rebin import rebin
+from specxr.kernels.refraction import air_to_vacuum, vacuum_to_air
+from specxr.readers.tgm import read_tgm
+
+N_PIXEL = 12
+WARM, HOT, COLD = range(3)
+
+
+def write_tgm(path: Path, coefficients: np.ndarray, **cards: object) -> Path:
+    hdus = [fits.PrimaryHDU(coefficients[0])] + [fits.ImageHDU(image) for image in coefficients[1:]]
+    for hdu in hdus:
+        hdu.header.update(CTYPE1="AWAV", CRVAL1=4200.0, CDELT1=0.2, ULY_TYPE="TGM", INTRP_V="2")
+        hdu.header.update(cards)
+    fits.HDUList(hdus).writeto(path)
+    return path
+
+
+def random_tgm() -> np.ndarray:
+    coefficients = np.random.default_rng(5).normal(size=(3, 26, N_PIXEL)).astype(np.float32)
+    coefficients[:, 23:] = 0.0
+    return coefficients
+
+
+def tgm_flux(coefficients: np.ndarray, teff: float, logg: float, feh: float) -> np.ndarray:
+    """The published formula, term by term, one star at a time."""
+
+    def regime(which: int) -> np.ndarray:
+        t = (math.log10(teff) - 3.7617 + (0.1 if which == COLD else 0.0)) / 0.2
+        g, f, q = logg - 4.44, feh, t**2 - 1
+        basis = [1, t, f, g, t**2, t * q, q**2, t * f, t * g, q * g, q * f, g**2, f**2, t * q**2, t * g**2]
+        basis += [g**3, f**3, t * f**2, g * f, g**2 * f, g * f**2]
+        basis += [
+            math.exp(t) - 1 - t * (1 + t / 2 + t**2 / 6 + t**3 / 24 + t**4 / 120),
+            math.exp(2 * t) - 1 - 2 * t * (1 + t + 2 * t**2 / 3 + t**3 / 3 + 2 * t**4 / 15),
+        ]
+        return np.array(basis) @ coefficients[which, :23].astype(np.float64)
+
+    def blend(cool: int, warm: int, low: float, high: float) -> np.ndarray:
+        weight = math.log(teff / low) / math.log(high / low)
+        return (1 - weight) * regime(cool) + weight * regime(warm)
+
+    if teff <= 4000:
+        return regime(COLD)
+    if teff <= 4550:
+        return blend(COLD, WARM, 4000, 4550)
+    if teff <= 7000:
+        return regime(WARM)
+    if teff <= 9000:
+        return blend(WARM, HOT, 7000, 9000)
+    return regime(HOT)
+
+
+@pytest.fixture(scope="module")
+def tgm(tmp_path_factory: pytest.TempPathFactory) -> PolynomialEmulator:
+    return open_emulator(write_tgm(tmp_path_factory.mktemp("tgm") / "small.fits", random_tgm()))
+
+
+@pytest.fixture(scope="module", params=["tgm", "cannon"])
+def emulator(request: pytest.FixtureRequest) -> PolynomialEmulator:
+    return request.getfixturevalue("tgm") if request.param == "tgm" else default()
+
+
+def random_labels(n: int, seed: int = 1) -> torch.Tensor:
+    random = np.random.default_rng(seed)
+    teff = np.exp(random.uniform(np.log(3100.0), np.log(40000.0), n))
+    return torch.tensor(np.stack([teff, random.uniform(0, 5.9, n), random.uniform(-2.5, 1, n)], 1))
+
+
+# As many from each piece of the TGM and of the default, whose widths differ.
+pieces = [(3100, 4000), (4000, 4550), (4550, 7000), (7000, 7500), (7500, 8500), (8500, 9000), (9000, 40000)]
+temperatures = st.sampled_from(pieces).flatmap(lambda piece: st.floats(*piece))
+labels_of_one_star = st.tuples(temperatures, st.floats(-0.25, 5.9), st.floats(-2.5, 1.0))
+
+
+@settings(deadline=None)
+@given(star=labels_of_one_star)
+def test_tgm_is_the_published_formula(tgm: PolynomialEmulator, star: tuple[float, float, float]) -> None:
+    flux = tgm.on(tgm.edges, "air").flux(torch.tensor([star], dtype=torch.float64))[0]
+    expected = tgm_flux(random_tgm(), *star)
+    assert_allclose(flux, expected, rtol=1e-10, atol=1e-11 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("prefix", ["nc_", "cl_"])
+def test_tgm_reference_stage(shared: Path, prefix: str) -> None:
+    stages = np.load(shared / "pylasp/reference_stages.npz")
+    parameters = torch.from_numpy(stages[prefix + "par_mu_sig_lnT_logg_feh"][:, 2:])
+    parameters[:, 0] = torch.exp(parameters[:, 0])
+    emulator = open_emulator(shared / "elodie/elodie32_flux_tgm_4199_5700.fits")
+    assert_allclose(emulator.edges[:-1] + 0.1, stages["wave_model_native"], rtol=1e-12)
+    flux = emulator.on(emulator.edges, "air").flux(parameters)
+    assert_allclose(flux, stages[prefix + "emulator"], rtol=1e-9)
+    # The labels enter float32 only after the powers and exponentials, whose terms cancel, have been formed.
+    single = emulator.on(emulator.edges, "air", dtype=torch.float32).flux(parameters)
+    assert_allclose(single, stages[prefix + "emulator"], rtol=2e-5)
+
+
+@settings(deadline=None)
+@given(star=labels_of_one_star)
+def test_derivatives_are_those_of_autograd(
+    emulator: PolynomialEmulator, star: tuple[float, float, float]
+) -> None:
+    edges = emulator.edges[:4]
+    grid = emulator.on(edges, emulator.medium)
+    labels = torch.tensor([star], dtype=torch.float64)
+    # At a boundary the derivative is one of two; which one is tested below.
+    if min(abs(star[0] / boundary - 1.0) for boundary in emulator.boundaries) < 1e-12:
+        return
+    terms, by_label = grid.terms_and_derivatives(labels)
+    expected = torch.autograd.functional.jacobian(grid.terms, labels)[0, :, 0]
+    scale = by_label[0].abs().amax(1, keepdim=True)
+    assert_allclose(by_label[0] / scale, expected.T / scale, rtol=1e-10, atol=1e-10)
+    flux, flux_by_label = grid.flux_and_derivatives(labels)
+    assert_allclose(flux, terms @ grid.coefficients, rtol=1e-9, atol=1e-9)
+    assert_allclose(flux_by_label[0], by_label[0] @ grid.coefficients, rtol=1e-9, atol=1e-9)
+
+
+def test_derivative_at_a_boundary_is_the_hotter_one(emulator: PolynomialEmulator) -> None:
+    grid = emulator.on(emulator.edges, emulator.medium)
+    for boundary in emulator.boundaries:
+        teff = boundary * (1.0 + torch.tensor([-1e-9, 1e-13, 1e-9], dtype=torch.float64))
+        labels = torch.stack([teff, torch.full_like(teff, 4.2), torch.zeros_like(teff)], 1)
+        flux, by_label = grid.flux_and_derivatives(labels)
+        size = by_label[:, 0].abs().max()
+        assert (flux[0] - flux[2]).abs().max() < 1e-5 * flux.abs().max()  # continuous
+        assert (by_label[1, 0] - by_label[2, 0]).abs().max() < 1e-5 * size
+        assert (by_label[1, 0] - by_label[0, 0]).abs().max() > 1e-2 * size
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_star_does_not_depend_on_its_neighbours(emulator: PolynomialEmulator, dtype: torch.dtype) -> None:
+    grid = emulator.on(emulator.edges[:1200], emulator.medium, dtype=dtype)
+    labels = random_labels(131)
+    terms, by_label = grid.terms_and_derivatives(labels)
+    flux, flux_by_label = grid.flux_and_derivatives(labels)
+    for first, stars in [(0, 1), (7, 1), (1, 2), (3, 5), (2, 17), (64, 64), (1, 130)]:
+        some = slice(first, first + stars)
+        for whole, part in zip(
+            (terms, by_label, flux, flux_by_label),
+            (*grid.terms_and_derivatives(labels[some]), *grid.flux_and_derivatives(labels[some])),
+            strict=True,
+        ):
+            assert part.dtype == dtype
+            assert torch.equal(whole[some], part)
+
+
+def test_labels_that_are_not_finite_stay_in_their_star(emulator: PolynomialEmulator) -> None:
+    grid = emulator.on(emulator.edges[:9], emulator.medium)
+    good = torch.tensor([5000.0, 4.0, 0.0], dtype=torch.float64)
+    bad = torch.tensor(
+        [[math.nan, 4, 0], [math.inf, 4, 0], [-5000, 4, 0], [5000, math.inf, -math.inf], [0, 1e30, 0]]
+    )
+    flux, by_label = grid.flux_and_derivatives(torch.cat([bad.double(), good[None]]))
+    assert flux[0].isnan().all()
+    assert flux[1:].isfinite().all()
+    assert by_label[1:].isfinite().all()
+    assert torch.equal(flux[-1], grid.flux(good[None])[0])
+
+
+def test_rebinned_coefficients_give_the_rebinned_flux(emulator: PolynomialEmulator) -> None:
+    labels = random_labels(20)
+    native = emulator.on(emulator.edges, emulator.medium).flux(labels)
+    low, high = emulator.edges[[0, -1]]
+    edges = np.linspace(low + 0.05, high - 0.05, 6)
+    folded = emulator.on(edges, emulator.medium).flux(labels)
+    assert_allclose(folded, rebin(native, emulator.edges, edges), rtol=1e-9, atol=1e-9)
+
+
+def test_media_are_converted(tgm: PolynomialEmulator) -> None:
+    edges = np.linspace(4200.0, 4202.0, 8)
+    in_air, in_vacuum = tgm.on(edges, "air"), tgm.on(air_to_vacuum(edges), "vacuum")
+    assert_allclose(in_air.coefficients, in_vacuum.coefficients, rtol=1e-9, atol=1e-9)
+    assert_allclose(tgm.to_medium(edges, "vacuum"), vacuum_to_air(edges))
+
+
+def test_coverage_and_media_are_checked(tgm: PolynomialEmulator) -> None:
+    edges = np.linspace(4200.0, 4202.0, 8)
+    tgm.check_coverage(edges, "air")
+    with pytest.raises(ValueError, match=r"span 4200\.0-4202\.0 .*vacuum.* covers only 4201\.1-4203\.5; cut"):
+        tgm.on(edges, "vacuum")
+    with pytest.raises(ValueError, match="medium is 'water'; one of"):
+        tgm.on(edges, "water")
+
+
+def test_shapes_are_checked(tgm: PolynomialEmulator) -> None:
+    arrays = {name: getattr(tgm, name) for name in files._ARRAYS} | {"edges": tgm.edges[1:]}
+    attributes = {name: getattr(tgm, name) for name in files._ATTRIBUTES}
+    with pytest.raises(ValueError, match=r"edges has shape \(12,\)"):
+        PolynomialEmulator(**arrays, **attributes)
+    with pytest.raises(ValueError, match=r"medium is 'ether'"):
+        PolynomialEmulator(**arrays | {"edges": tgm.edges}, **attributes | {"medium": "ether"})
+
+
+def test_file_round_trip(emulator: PolynomialEmulator, tmp_path: Path) -> None:
+    path = tmp_path / "copy.safetensors"
+    write_safetensors(emulator, path)
+    copy = open_emulator(path)
+    assert copy.fingerprint == emulator.fingerprint
+    for name in files._ATTRIBUTES:
+        assert getattr(copy, name) == getattr(emulator, name)
+
+
+def test_pickle_is_a_name_and_a_hash(tgm: PolynomialEmulator) -> None:
+    pickled = pickle.dumps(tgm)
+    assert len(pickled) < 1000
+    there = pickle.loads(pickled)
+    assert there.fingerprint == tgm.fingerprint
+    assert pickle.loads(pickled) is there
+    assert len(pickle.dumps(default())) < 1000
+    assert str(Path(files.__file__).parent) not in str(pickle.dumps(default()))
+
+
+def test_pickle_of_one_in_memory_is_whole(tmp_path: Path) -> None:
+    in_memory = read_tgm(write_tgm(tmp_path / "gone.fits", random_tgm()))
+    (tmp_path / "gone.fits").unlink()
+    there = pickle.loads(pickle.dumps(in_memory))
+    assert there.fingerprint == in_memory.fingerprint
+    assert_allclose(there.coefficients, in_memory.coefficients)
+
+
+def test_pickle_refuses_another_content(tmp_path: Path) -> None:
+    path = write_tgm(tmp_path / "changes.fits", random_tgm())
+    pickled = pickle.dumps(open_emulator(path))
+    path.unlink()
+    write_tgm(path, 2.0 * random_tgm())
+    with pytest.raises(ValueError, match="fingerprint .* must be the same; give every machine"):
+        pickle.loads(pickled)
+
+
+def test_fingerprint_sees_every_number(tmp_path: Path) -> None:
+    coefficients = random_tgm()
+    one = read_tgm(write_tgm(tmp_path / "one.fits", coefficients))
+    assert read_tgm(tmp_path / "one.fits").fingerprint == one.fingerprint
+    shifted = write_tgm(tmp_path / "two.fits", coefficients, CRVAL1=4200.1)
+    assert read_tgm(shifted).fingerprint != one.fingerprint
+    coefficients[HOT, 22, -1] += 1e-3
+    assert read_tgm(write_tgm(tmp_path / "three.fits", coefficients)).fingerprint != one.fingerprint
+
+
+def test_opening_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="There is no emulator file .*; give the path of one"):
+        open_emulator(tmp_path / "missing.fits")
+    with pytest.raises(ValueError, match=r"suffix '\.txt'; known are \.fits, \.safetensors; give"):
+        open_emulator("labels.txt")
+    with pytest.raises(ValueError, match="elodie has the suffix ''"):
+        open_emulator("elodie")
+
+
+def test_files_that_are_no_emulators(tmp_path: Path) -> None:
+    save_file({"weights": np.zeros(3)}, tmp_path / "other.safetensors")
+    (tmp_path / "text.safetensors").write_text("not tensors")
+    (tmp_path / "text.fits").write_text("not FITS")
+    (tmp_path / "empty.fits").write_bytes(b"")
+    fits.PrimaryHDU(np.zeros((5, 100))).writeto(tmp_path / "spectrum.fits")
+    write_tgm(tmp_path / "two_images.fits", random_tgm()[:2])
+    write_tgm(tmp_path / "few_terms.fits", random_tgm()[:, :20])
+    write_tgm(tmp_path / "more_terms.fits", random_tgm() + np.float32(1.0))
+    write_tgm(tmp_path / "log.fits", random_tgm(), CTYPE1="AWAV-LOG")
+    whole = write_tgm(tmp_path / "whole.fits", np.repeat(random_tgm(), 200, axis=2)).read_bytes()
+    (tmp_path / "truncated.fits").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "whole.fits").unlink()
+    paths = sorted(tmp_path.iterdir())
+    assert len(paths) == 10
+    for path in paths:
+        with pytest.raises(ValueError, match=f"^{path} .*; give such a file, or 'default'"):
+            open_emulator(path)
+
+
+def test_the_default_is_embedded() -> None:
+    emulator = open_emulator("default")
+    assert emulator is default()
+    assert pickle.loads(pickle.dumps(emulator)).fingerprint == emulator.fingerprint
+    assert files._DEFAULT_FILE.stat().st_size < 2.5e6
+    assert "David Nidever" in files._DEFAULT_FILE.with_suffix(".LICENSE").read_text()
+    lamost = 10.0 ** (np.arange(35682 - 0.5, 39591) * 1e-4)
+    emulator.check_coverage(lamost, "vacuum")
+    assert emulator.bounds == {"teff": (4300.0, 25000.0), "logg": (0.0, 5.0), "feh": (-2.5, 0.5)}
+    flux = emulator.on(lamost, "vacuum").flux(torch.tensor([[5800.0, 4.4, 0.0], [9500.0, 4.0, 0.0]]))
+    hydrogen_beta = np.searchsorted(lamost, 4862.68) - 1
+    assert (flux[:, hydrogen_beta] < torch.tensor([0.7, 0.6])).all()
+    assert (flux.median(1).values > 0.9).all()
+
+
+@pytest.mark.parametrize(
+    ("model", "labels"),
+    [
+        ("coolstars", (5000.0, 3.0, -0.5)),
+        ("coolstars", (6800.0, 4.2, 0.2)),
+        ("hotdwarfs", (12000.0, 3.8, 0.0)),
+    ],
+)
+def test_the_default_is_its_source(shared: Path, model: str, labels: tuple[float, float, float]) -> None:
+    source = np.load(shared / f"doppler/cannon_cubic_{model}_3000_11000.npz")
+    scaled = (np.array(labels) - source["fiducials"]) / source["scales"]
+    flux = source["theta"] @ np.prod(scaled ** source["powers"], axis=1)
+    emulator = default()
+
+    def at_1800(flux: np.ndarray, log_wavelength: np.ndarray, power: float) -> np.ndarray:
+        fine = np.arange(3.57, 3.95, 2e-6)
+        sigma = math.sqrt((1800.0**-2 - power**-2) / (8 * math.log(2))) / math.log(10.0)
+        return gaussian_filter1d(np.interp(fine, log_wavelength, flux), sigma / 2e-6)[2000:-2000:50]
+
+    centres = 0.5 * (emulator.edges[1:] + emulator.edges[:-1])
+    own = emulator.on(emulator.edges, "vacuum").flux(torch.tensor([labels]))[0].numpy()
+    assert emulator.resolving_power is not None
+    got = at_1800(own, np.log10(centres), emulator.resolving_power)
+    expected = at_1800(flux, np.log10(air_to_vacuum(source["wave_air"])), math.inf)
+    assert_allclose(got, expected, atol=5e-3)
+    assert np.sqrt(np.mean((got - expected) ** 2)) < 7e-4
