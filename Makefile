@@ -4,7 +4,7 @@ INSTALLED := .venv/.installed
 .PHONY: demo test
 
 demo: $(INSTALLED)
-	.venv/bin/specxr demo --out demo
+	.venv/bin/specxr demo --out demo --overwrite
 
 test: $(INSTALLED)
 	.venv/bin/ruff check

@@ -55,8 +55,8 @@ def make_cube(
     ----------
     flux, ivar : array_like, shape (star, wavelength)
         Flux and its inverse variance (0 where unknown); stored as float32. NumPy or Dask.
-    mask : array_like of int, shape (star, wavelength)
-        Bits of `specxr.vocabulary.MaskBit`; 0 is a good pixel. Signed integers are stored as uint8.
+    mask : array_like of unsigned int, shape (star, wavelength)
+        Bits of `specxr.vocabulary.MaskBit`; 0 is a good pixel.
     grid : Grid
         Wavelengths [Angstrom] that all spectra share, their medium, sampling, step and resolving power.
     obsid : array_like of int, shape (star,)
@@ -73,7 +73,7 @@ def make_cube(
         Dimensions ``star`` and ``wavelength``; passes `validate`.
     """
     flux, ivar = (_as_dtype(values, "float32") for values in (flux, ivar))
-    mask = mask if getattr(mask, "dtype", np.dtype(int)).kind == "u" else _as_dtype(mask, "uint8")
+    mask = mask if hasattr(mask, "dtype") else np.asarray(mask)
     obsid = np.asarray(obsid, dtype="int64")
     shape = (obsid.size, grid.wavelength.size)
     for name, values in {"flux": flux, "ivar": ivar, "mask": mask}.items():

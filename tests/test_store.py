@@ -167,6 +167,21 @@ def test_what_is_not_a_cube_is_refused(tiny_cube, tmp_path):
     assert os.listdir(tmp_path) == ["other.zarr"]
 
 
+@pytest.mark.parametrize("with_metadata", [False, True])
+def test_what_a_killed_writer_leaves_does_no_harm(tiny_cube, stored, with_metadata):
+    """A process that is killed cannot tidy up: its hidden draft stays, beside or in the store."""
+    for draft in (stored.parent / ".cube.zarr.0a1b2c3d.partial", stored / ".lasp.0a1b2c3d.partial"):
+        if with_metadata:
+            labels_of(tiny_cube).to_zarr(draft, consolidated=False)
+        else:
+            draft.mkdir()
+    np.testing.assert_array_equal(open_cube(stored).flux.values, tiny_cube.flux.values)
+    assert list_runs(stored) == []
+    write_labels(stored, labels_of(tiny_cube), "lasp")
+    assert list_runs(stored) == ["lasp"]
+    open_labels(stored, "lasp").load()
+
+
 # Labels
 
 

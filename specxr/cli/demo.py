@@ -91,6 +91,6 @@ def _draw(out: Path, cube: Any, lasp: Any, labels: Any, truth: Any) -> None:
         title=f"simulated star {star}: {labels['teff'][star]:.0f} K, log g {labels['logg'][star]:.2f}, "
         f"[Fe/H] {labels['feh'][star]:+.2f}; S/N {float(spectrum['snr'][0]):.0f}",
         medium=spectrum["wavelength"].attrs["medium"],
-    ).savefig(out / "fit.png", dpi=150)  # fmt: skip
-    plot_kiel(labels[labels["result"] == "converged"]).figure.savefig(out / "kiel.png", dpi=150)
-    plot_recovery(labels, truth).savefig(out / "recovery.png", dpi=150)
+    ).savefig(out / "fit.png", dpi=110)  # fmt: skip
+    plot_kiel(labels[labels["result"] == "converged"]).figure.savefig(out / "kiel.png", dpi=110)
+    plot_recovery(labels, truth).savefig(out / "recovery.png", dpi=110)

@@ -42,7 +42,11 @@ def progress_bar(title: str, unit: str, total: int | None = None) -> Iterator[tu
         TimeRemainingColumn(elapsed_when_finished=True),
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        yield progress, progress.add_task(title, total=total)
+        try:
+            yield progress, progress.add_task(title, total=total)
+        except BaseException:
+            progress.live.transient = True  # an error is one line; a bar that stands still is no part of it
+            raise
 
 
 class Counted:
