@@ -119,8 +119,8 @@ def write_labels(path: str | os.PathLike[str], labels: xr.Dataset, run: str, ove
     path = Path(path)
     labels = labels.drop_vars(IDENTITY, errors="ignore")
     rows = [name for name, variable in labels.data_vars.items() if STAR in variable.dims]
-    # Drafted in the store's root, so that a failure does not even leave an empty group `labels`.
-    with staged(path / "labels" / run, overwrite, folder=path) as draft:
+    # Drafted beside the store: Zarr warns of what it does not know inside, were this process killed.
+    with staged(path / "labels" / run, overwrite, folder=path.parent) as draft:
         _write(labels, draft, cube.chunksizes[STAR][0], rows)
         zarr.open_group(path, mode="r+").require_group("labels")
 

@@ -45,7 +45,9 @@ def progress_bar(title: str, unit: str, total: int | None = None) -> Iterator[tu
         try:
             yield progress, progress.add_task(title, total=total)
         except BaseException:
-            progress.live.transient = True  # an error is one line; a bar that stands still is no part of it
+            # An error is one line; a bar that stands still is no part of it.
+            progress.live.transient = True
+            progress.console.quiet = not progress.console.is_terminal
             raise
 
 

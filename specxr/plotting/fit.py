@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from numpy.typing import ArrayLike, NDArray
 
@@ -74,14 +75,14 @@ def plot_fit(
     return figure
 
 
-def _shade(top, bottom, wavelength: NDArray[np.float64], left_out: NDArray[np.bool_]) -> None:
-    """Bands over runs of pixels that were left out."""
+def _shade(top: Axes, bottom: Axes, wavelength: NDArray[np.float64], left_out: NDArray[np.bool_]) -> None:
+    """Bands over runs of pixels that were left out, a pixel wider on both sides so that a single one is seen."""
     edges = np.flatnonzero(np.diff(left_out.astype("int8"), prepend=0, append=0))
-    half = 0.5 * np.gradient(wavelength)
+    width = np.gradient(wavelength)
     for n, (start, stop) in enumerate(edges.reshape(-1, 2)):
-        span = (wavelength[start] - half[start], wavelength[stop - 1] + half[stop - 1])
-        top.axvspan(*span, color=GREEN, alpha=0.25, lw=0, label="" if n else "left out")
-        bottom.axvspan(*span, color=GREEN, alpha=0.25, lw=0)
+        span = (wavelength[start] - 1.5 * width[start], wavelength[stop - 1] + 1.5 * width[stop - 1])
+        top.axvspan(*span, color=GREEN, alpha=0.4, lw=0, label="" if n else "left out")
+        bottom.axvspan(*span, color=GREEN, alpha=0.4, lw=0)
 
 
 def _limits(values: NDArray[np.float64], symmetric: bool = False) -> tuple[float, float]:
