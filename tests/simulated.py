@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from specxr.estimators.base import Block, Grid
-from specxr.estimators.lasp import LASP, _prepare
+from specxr.estimators.lasp import LASP
 from specxr.vocabulary import MaskBit
 
 INDEX = np.arange(36200, 37600)  # of LAMOST's grid, about 4169 to 5754 A
@@ -19,7 +19,7 @@ def block_of(flux, grid=GRID, bad=None):
 def spectra(n, seed, snr=100.0):
     """Model spectra at random labels with noise and a smooth shape, and their (rv, teff, logg, feh, sigma)."""
     rng = np.random.default_rng(seed)
-    prepared = _prepare(LASP("default"), GRID)
+    prepared = LASP("default").prepare(GRID)
     parameters = np.column_stack(
         (
             rng.uniform(-3, 3, n),
@@ -29,7 +29,7 @@ def spectra(n, seed, snr=100.0):
             rng.uniform(-1, 0.3, n),
         )
     )
-    n_pixel = prepared.pixels.stop - prepared.pixels.start
+    n_pixel = prepared.n_pixel
     template = prepared.model.template(torch.from_numpy(parameters)).numpy()[:, :n_pixel]
     x = np.linspace(-1, 1, template.shape[1])
     slope = 1 + rng.uniform(-0.3, 0.3, (n, 1)) * x + rng.uniform(-0.2, 0.2, (n, 1)) * x**2

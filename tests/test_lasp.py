@@ -12,7 +12,7 @@ from simulated import GRID, INDEX, block_of, spectra
 
 from specxr.emulators import open_emulator
 from specxr.estimators.base import Estimator, Grid
-from specxr.estimators.lasp import LASP, _prepare
+from specxr.estimators.lasp import LASP
 from specxr.vocabulary import Flag, Result
 
 
@@ -231,7 +231,7 @@ def test_errors_of_the_published_program(published):
 
 def test_emulator_rebin_and_model_of_the_published_program(published):
     stages, block, elodie = published
-    model = _prepare(elodie, block.grid).model
+    model = elodie.prepare(block.grid).model
     for prefix in ("nc_", "cl_"):
         parameters = torch.from_numpy(stages[prefix + "par_mu_sig_lnT_logg_feh"])
         labels = torch.column_stack((parameters[:, 2].exp(), parameters[:, 3:]))
@@ -250,7 +250,7 @@ def test_emulator_rebin_and_model_of_the_published_program(published):
 
 def test_derivatives_of_the_template_by_automatic_differentiation(published):
     stages, block, elodie = published
-    model = _prepare(elodie, block.grid).model
+    model = elodie.prepare(block.grid).model
     parameters = torch.from_numpy(stages["nc_par_mu_sig_lnT_logg_feh"])
     _, derivatives = model.template_and_derivatives(parameters)
     for star in range(0, 15, 4):

@@ -119,6 +119,12 @@ class PolynomialEmulator:
         content.update(repr((self.medium, self.log_teff, tuple(self.remainders), bounds)).encode())
         return content.hexdigest()
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PolynomialEmulator) and self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
     def __reduce__(self) -> tuple[Any, ...]:
         # Weights reach a worker as name and hash, not as megabytes in every task.
         if self.source is not None:

@@ -244,3 +244,12 @@ def _refill(state: _Lanes, lane: Tensor, job: Tensor, start: Tensor, lower: Tens
     state.damping[lane] = _DAMPING_START
     state.predicted[lane] = 0.0
     state.n_iter[lane] = 0
+
+
+def in_lanes(function: Callable[[Tensor], Tensor], n: int, lanes: int, device: torch.device) -> list[Tensor]:
+    """Apply a function of indices below ``n`` to blocks that all have ``lanes`` of them, the last one filled up."""
+    out = []
+    for first in range(0, n, lanes):
+        index = torch.arange(first, first + lanes, device=device)
+        out.append(function(index.clamp(max=n - 1))[: n - first])
+    return out
