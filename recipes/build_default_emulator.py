@@ -1,7 +1,7 @@
 """Make the embedded emulator from the PyPI package ``thedoppler`` (MIT), and measure what that costs.
 
 The source are two cubic Cannon models of continuum-normalised flux, not broadened, 3000-18000 Angstrom in
-steps of 0.1 Angstrom in air. They are blended, brought to vacuum, broadened to R = 6000 and rebinned to a
+steps of 0.1 Angstrom in air. They are blended, brought to vacuum, broadened to R = 4000 and rebinned to a
 third of LAMOST's pixels. In a throwaway directory DIR:
 
     pip install --no-deps --target DIR thedoppler==1.1.32
@@ -40,7 +40,7 @@ MARGIN = 20  # LAMOST pixels beyond either end, for velocities and line wings
 STEP = 1e-4 / 3
 FINE = STEP / 10  # resolves the source's pixels
 # Unbroadened lines would alias on these pixels, to errors of 8e-4 (rms) at R = 1800.
-RESOLVING_POWER = 6000.0
+RESOLVING_POWER = 4000.0
 LAMOST_RESOLVING_POWER = 1800.0
 
 

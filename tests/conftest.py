@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import dask
+import hypothesis
 import numpy as np
 import pytest
 import xarray as xr
@@ -13,6 +14,10 @@ from astropy.io import fits
 
 from specxr.cube import make_cube
 from specxr.estimators.base import Grid
+
+# How long an example takes depends on what else the machine does.
+hypothesis.settings.register_profile("specxr", deadline=None)
+hypothesis.settings.load_profile("specxr")
 
 BESIDE = Path(__file__).parents[1] / ".." / "shared"
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import convolve1d
 
@@ -37,7 +37,6 @@ def test_kernel_derivatives_are_those_of_automatic_differentiation(mu, sigma):
     torch.testing.assert_close(derivatives[0].mT, jacobian, rtol=1e-10, atol=1e-13)
 
 
-@settings(deadline=None)
 @given(mu=means, sigma=widths, seed=st.integers(0, 99))
 def test_convolution_is_scipys_with_edges_repeated(mu, sigma, seed):
     flux = np.random.default_rng(seed).uniform(0.5, 1.5, (2, 3, 80))

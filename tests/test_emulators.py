@@ -87,7 +87,6 @@ temperatures = st.sampled_from(pieces).flatmap(lambda piece: st.floats(*piece))
 labels_of_one_star = st.tuples(temperatures, st.floats(-0.25, 5.9), st.floats(-2.5, 1.0))
 
 
-@settings(deadline=None)
 @given(star=labels_of_one_star)
 def test_tgm_is_the_published_formula(tgm: PolynomialEmulator, star: tuple[float, float, float]) -> None:
     flux = tgm.on(tgm.edges, "air").flux(torch.tensor([star], dtype=torch.float64))[0]
@@ -127,7 +126,7 @@ def plain_terms(emulator: PolynomialEmulator, labels: torch.Tensor) -> torch.Ten
     return torch.stack(terms, 1)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(stars=st.lists(labels_of_one_star, min_size=10, max_size=30))
 def test_derivatives_are_those_of_autograd(
     emulator: PolynomialEmulator, stars: list[tuple[float, float, float]]

@@ -55,7 +55,7 @@ def test_building_computes_nothing_and_declares_everything(cube, lasp):
     assert list(labels.label.values) == list(lasp.labels)
 
 
-@settings(deadline=None, max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_chunking_gives_labels_identical_to_the_bit(cube, lasp, eager, data):
     cuts = sorted(data.draw(st.sets(st.integers(1, 39), max_size=6)))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import eval_legendre
 
@@ -25,7 +25,6 @@ def problem(seed, n_star=3, n_pixel=300, masked=0.1):
     return pad(*(torch.from_numpy(a) for a in (template, flux, weight)))
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 999), degree=st.integers(0, 40), masked=st.floats(0, 0.5))
 def test_fit_is_the_least_squares_solution_in_the_legendre_basis(seed, degree, masked):
     template, flux, weight = problem(seed, masked=masked)

@@ -81,7 +81,9 @@ def damped_step(
     predicted : Tensor, shape (lane,)
         Decrease of the cost that the quadratic model predicts.
     """
-    held = ((parameters <= lower) & (gradient > 0)) | ((parameters >= upper) & (gradient < 0))
+    held = (
+        ((parameters <= lower) & (gradient > 0)) | ((parameters >= upper) & (gradient < 0)) | (lower >= upper)
+    )
     step = _solve(gradient, hessian, damping, held)
     # Where the step leaves the box, that parameter goes to its bound and the others take the best step given that;
     # clipping alone would leave them with a step made for a move that did not happen.
@@ -111,9 +113,13 @@ def _solve(gradient: Tensor, hessian: Tensor, damping: Tensor, held: Tensor) -> 
 class _Lanes:
     """State of the running fits; every tensor has the lane as its first axis."""
 
-    def __init__(self, n_lanes: int, start: Tensor, job: Tensor, n_extra: int) -> None:
+    def __init__(self, n_lanes: int, start: Tensor, n_extra: int) -> None:
         n_parameter = start.shape[1]
-        self.job = job
+        self.job = torch.zeros(n_lanes, dtype=torch.int64, device=start.device)
+        self.lower, self.upper = (
+            start.new_zeros((n_lanes, n_parameter)),
+            start.new_zeros((n_lanes, n_parameter)),
+        )
         self.parameters = start.new_zeros((n_lanes, n_parameter))
         self.cost = start.new_full((n_lanes,), torch.inf)
         self.gradient = start.new_zeros((n_lanes, n_parameter))
@@ -146,7 +152,8 @@ def levenberg_marquardt(
     star : Tensor of int64, shape (job,)
         The star that each job fits.
     start : Tensor, shape (job, parameter)
-    lower, upper : Tensor, shape (parameter,)
+    lower, upper : Tensor, shape (parameter,) or (job, parameter)
+        Bounds; a parameter whose bounds are equal is held.
     lanes : int
         Jobs that run at once; the same for every block of a run, see the module.
     n_extra : int
@@ -174,10 +181,11 @@ def levenberg_marquardt(
     if n_job == 0:
         return out
     # Lanes beyond the jobs repeat the last one and are never read: job == n_job marks them.
-    queue = torch.arange(lanes, device=device).clamp(max=n_job)
+    lane = torch.arange(lanes, device=device)
     taken = lanes
-    state = _Lanes(lanes, start, queue, n_extra)
-    state.trial = torch.clamp(start[queue.clamp(max=n_job - 1)], lower, upper)
+    lower, upper = (bound.expand(n_job, n_parameter) for bound in (lower, upper))
+    state = _Lanes(lanes, start, n_extra)
+    _refill(state, lane, lane.clamp(max=n_job), start, lower, upper)
     while bool((state.job < n_job).any()):
         point = evaluate(state.trial, star[state.job.clamp(max=n_job - 1)])
         ended, code = _advance(state, point, rtol, max_iter)
@@ -185,7 +193,7 @@ def levenberg_marquardt(
         _retire(state, out, ended, code)
         fresh = torch.nonzero(ended)[:, 0]
         state.trial, state.predicted = damped_step(
-            state.parameters, state.gradient, state.hessian, state.damping, lower, upper
+            state.parameters, state.gradient, state.hessian, state.damping, state.lower, state.upper
         )
         following = torch.arange(taken, taken + len(fresh), device=device).clamp(max=n_job)
         taken += len(fresh)
@@ -238,7 +246,9 @@ def _retire(state: _Lanes, out: Solution, ended: Tensor, code: Tensor) -> None:
 def _refill(state: _Lanes, lane: Tensor, job: Tensor, start: Tensor, lower: Tensor, upper: Tensor) -> None:
     """Give lanes their next jobs."""
     state.job[lane] = job
-    state.trial[lane] = torch.clamp(start[job.clamp(max=len(start) - 1)], lower, upper)
+    job = job.clamp(max=len(start) - 1)
+    state.lower[lane], state.upper[lane] = lower[job], upper[job]
+    state.trial[lane] = torch.clamp(start[job], lower[job], upper[job])
     state.parameters[lane] = state.trial[lane]
     state.cost[lane] = torch.inf
     state.damping[lane] = _DAMPING_START

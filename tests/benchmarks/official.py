@@ -1,0 +1,108 @@
+"""Print how LASP compares with the official labels of LAMOST DR10 and the published ones of 15 stars.
+
+    python tests/benchmarks/official.py [--shared ../shared]
+
+For the A stars also: the fraction of fits that ended at a lower cost than the official labels allow, where radial
+velocity, line width and shape are fitted with the official Teff, logg and [Fe/H] held.
+"""
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+import specxr
+from specxr.cube import grid_of
+from specxr.estimators.base import Block
+from specxr.estimators.forward import FEH, LN_TEFF, LOGG
+from specxr.estimators.observed import observe
+from specxr.ingest import ingest
+from specxr.kernels.least_squares import LANES, levenberg_marquardt
+
+LABELS = ("teff", "logg", "feh")
+
+
+def cost_at(lasp: specxr.LASP, block: Block, labels: np.ndarray) -> np.ndarray:
+    """Lowest cost with Teff, logg and [Fe/H] held, shape (star,)."""
+    prepared = lasp.prepare(block.grid)
+    observed = observe(block, prepared, lasp.degree)
+    start = prepared.coarse.best(observed.flux, observed.weight)
+    start[:, LN_TEFF] = torch.from_numpy(np.log(labels[:, 0]))
+    start[:, LOGG], start[:, FEH] = torch.from_numpy(labels[:, 1]), torch.from_numpy(labels[:, 2])
+    lower, upper = (bound.repeat(len(labels), 1) for bound in (prepared.lower, prepared.upper))
+    lower[:, LN_TEFF:] = upper[:, LN_TEFF:] = start[:, LN_TEFF:]
+    fit = levenberg_marquardt(
+        lambda p, star: prepared.model.linearise(p, observed.flux[star], observed.weight[star]),
+        torch.arange(len(labels)),
+        start,
+        lower,
+        upper,
+        lanes=LANES["cpu"],
+        n_extra=1,
+    )
+    return fit.cost.numpy()
+
+
+def spread(difference: np.ndarray) -> str:
+    median = np.median(difference)
+    return f"{median:+9.3f} +-{1.4826 * np.median(abs(difference - median)):8.3f}"
+
+
+def official(lasp: specxr.LASP, cube, table: pd.DataFrame) -> None:
+    labels = specxr.infer(cube, lasp)[[*LABELS, "chi2"]].to_dataframe().reset_index(drop=True)
+    difference = labels[list(LABELS)] - table[list(LABELS)]
+    print("\nOurs - official, median +- 1.48 MAD, S/N_g > 50")
+    for kind in "GFA":
+        rows = ((table.type == kind) & (table.snrg > 50) & labels.teff.notna()).to_numpy()
+        shown = "  ".join(f"{name} {spread(difference[name][rows])}" for name in LABELS)
+        print(f"  {kind} {rows.sum():4d}  {shown}")
+    block = Block(grid_of(cube), cube.flux.values, cube.ivar.values, cube.mask.values)
+    held = cost_at(lasp, block, table[list(LABELS)].to_numpy(float))
+    print("\nA stars by official Teff: N, Teff, beyond 300 K, lower cost than at the official labels")
+    for low in (6000, 7000, 8000, 9000, 10000, 11000, 12000):
+        high = low + 1000 if low < 12000 else np.inf
+        rows = (
+            (table.type == "A") & (table.teff >= low) & (table.teff < high) & labels.teff.notna()
+        ).to_numpy()
+        if rows.any():
+            far = (abs(difference.teff[rows]) > 300).mean()
+            lower = (labels.chi2[rows] < held[rows]).mean()
+            print(f"  {low:6d} K {rows.sum():4d} {spread(difference.teff[rows])}   {far:6.1%}   {lower:6.1%}")
+
+
+def published(lasp: specxr.LASP, cube, shared: Path) -> None:
+    labels = specxr.infer(cube, lasp).compute()
+    stages = np.load(shared / "pylasp/reference_stages.npz")
+    row = {Path(str(name)).stem: i for i, name in enumerate(stages["ID"])}
+    wanted = stages["nc_out"][[row[Path(str(name)).stem] for name in cube.file.values]]
+    print("\nWhole path (FITS, native vacuum pixels) - published No Clean, 15 stars: median, std, largest")
+    for i, name in enumerate(("rv", *LABELS)):
+        difference = labels[name].values - wanted[:, i]
+        print(
+            f"  {name:5s} {np.median(difference):9.4f} {difference.std():9.4f} {abs(difference).max():9.4f}"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    default = os.environ.get("SPECXR_SHARED", "../shared")
+    parser.add_argument("--shared", type=Path, default=Path(default))
+    shared = parser.parse_args().shared / "data"
+    lasp = specxr.LASP(shared / "elodie/elodie32_flux_tgm_4199_5700.fits")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        report = ingest("lamost-lrs", shared / "lamost_dr10/fits", path / "dr10.zarr")
+        print(f"{report.n_written} spectra ingested in {report.seconds:.1f} s")
+        cube = specxr.open_cube(path / "dr10.zarr")
+        table = pd.read_csv(shared / "lamost_dr10/labels.csv").set_index("obsid").loc[cube.obsid.values]
+        official(lasp, cube, table.reset_index())
+        ingest("lamost-lrs", shared / "pylasp/fits", path / "pylasp.zarr")
+        published(lasp, specxr.open_cube(path / "pylasp.zarr"), shared)
+
+
+if __name__ == "__main__":
+    main()
