@@ -243,9 +243,12 @@ def test_emulator_rebin_and_model_of_the_published_program(published):
         template = model.template(parameters)[:, :1327].numpy() * width
         np.testing.assert_allclose(template, stages[prefix + "convolved"], rtol=1e-9)
         padding = (0, model.coefficients.shape[1] - 1327)
-        observed = (torch.from_numpy(stages[k].astype("f8")) for k in ("flux", prefix + "mask"))
-        fit = model.fit_shape(parameters, *(torch.nn.functional.pad(a, padding) for a in observed))
-        np.testing.assert_allclose(fit.model[:, :1327].numpy(), stages[prefix + "model"], rtol=1e-8)
+        flux, root = (
+            torch.nn.functional.pad(torch.from_numpy(stages[k].astype("f8")), padding)
+            for k in ("flux", prefix + "mask")
+        )
+        _, found = model.fit_shape(parameters, root * flux, root)
+        np.testing.assert_allclose(found[:, :1327].numpy(), stages[prefix + "model"], rtol=1e-8)
 
 
 def test_derivatives_of_the_template_by_automatic_differentiation(published):
@@ -257,4 +260,5 @@ def test_derivatives_of_the_template_by_automatic_differentiation(published):
         wanted = torch.autograd.functional.jacobian(
             lambda p: model.template(p[None])[0], parameters[star], vectorize=True
         )
-        torch.testing.assert_close(derivatives[star], wanted.mT, rtol=1e-8, atol=1e-9)
+        # Kept in single precision; the emulator's and the kernel's own are tested in double.
+        torch.testing.assert_close(derivatives[star], wanted.mT.float(), rtol=1e-5, atol=1e-5)

@@ -231,7 +231,7 @@ class GridEmulator:
         Tensor, shape (star, term)
             Terms of each regime times its weight in the blend, 0 outside it.
         """
-        return self._weighted(labels)[:, 0]
+        return self.rows(labels)[:, 0]
 
     def terms_and_derivatives(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Terms, and their derivatives by teff [1/K], logg [1/dex] and feh [1/dex].
@@ -247,7 +247,7 @@ class GridEmulator:
         terms : Tensor, shape (star, term)
         derivatives : Tensor, shape (star, 3, term)
         """
-        rows = self._weighted(labels)
+        rows = self.rows(labels)
         return rows[:, 0], rows[:, 1:]
 
     def flux(self, labels: torch.Tensor) -> torch.Tensor:
@@ -258,12 +258,12 @@ class GridEmulator:
         """Flux, shape (star, wavelength), and its derivatives by the labels, shape (star, 3, wavelength)."""
         # Four rows a star: BLAS sums the rows of a tile of four in orders of their own, so that a star with
         # one row would change in its last bits with its place in the block.
-        rows = self._weighted(labels)
+        rows = self.rows(labels)
         flux = (rows.flatten(0, 1) @ self.coefficients).reshape(len(rows), 4, -1)
         return flux[:, 0], flux[:, 1:]
 
-    def _weighted(self, labels: torch.Tensor) -> torch.Tensor:
-        """Terms and their three derivatives, shape (star, 4, term); computed in float64."""
+    def rows(self, labels: torch.Tensor) -> torch.Tensor:
+        """Terms and their three derivatives in one tensor, shape (star, 4, term); formed in float64."""
         labels = torch.clamp(labels.to(torch.float64), self._lowest, self._highest)
         teff = labels[:, :1]
         log_teff = torch.log10(teff)

@@ -146,10 +146,10 @@ class LASP:
         """Fit every star of a block; see ``outputs`` for what comes back."""
         prepared = self.prepare(block.grid)
         observed = observe(block, prepared, self.degree)
-        flux, weight, star = observed.flux, observed.weight, observed.fitted
+        flux, root, star = observed.flux, observed.root, observed.fitted
         lanes = LANES[flux.device.type]
         solution = levenberg_marquardt(
-            lambda parameters, star: prepared.model.linearise(parameters, flux[star], weight[star]),
+            lambda parameters, star: prepared.model.linearise(parameters, flux[star], root[star]),
             star,
             _starts(prepared, observed, lanes),
             prepared.lower,
@@ -196,7 +196,7 @@ def _starts(prepared: Prepared, observed: Observed, lanes: int) -> Tensor:
     star = observed.fitted
 
     def best(index: Tensor) -> Tensor:
-        return prepared.coarse.best(observed.flux[star[index]], observed.weight[star[index]])
+        return prepared.coarse.best(observed.flux[star[index]], observed.root[star[index]])
 
     found = in_lanes(best, len(star), lanes, star.device)
     return torch.cat(found) if found else prepared.lower.new_zeros((0, N_PARAMETERS))

@@ -26,9 +26,9 @@ class Observed:
     Attributes
     ----------
     flux : Tensor, shape (star, pixel)
-        Over its median; 1 where it is not used.
-    weight : Tensor, shape (star, pixel)
-        1 for good pixels, 0 for the others and the padding.
+        Over its median, times `root`.
+    root : Tensor, shape (star, pixel)
+        Root of the weight: 1 for good pixels, 0 for the others and the padding.
     scale : Tensor, shape (star,)
         The medians.
     result : Tensor of uint8, shape (star,)
@@ -36,7 +36,7 @@ class Observed:
     """
 
     flux: Tensor
-    weight: Tensor
+    root: Tensor
     scale: Tensor
     result: Tensor
 
@@ -48,28 +48,39 @@ class Observed:
     @property
     def n_good(self) -> Tensor:
         """Number of good pixels of each star."""
-        return (self.weight > 0).sum(-1)
+        return (self.root > 0).sum(-1)
 
 
 def observe(block: Block, prepared: Prepared, degree: int) -> Observed:
     """Cut, normalise and pad the spectra of a block; ``degree`` is that of the shape polynomial."""
     lower = prepared.lower
+    flux, ivar, mask = (array[:, prepared.pixels] for array in (block.flux, block.ivar, block.mask))
+    good = ((mask & int(UNUSABLE)) == 0) & np.isfinite(flux) & (ivar > 0)
+    n_good = good.sum(axis=1)
+    scale = _median(flux, good, n_good)
+    code = np.where(np.isfinite(scale) & (scale > 0), int(Result.CONVERGED), int(Result.NON_FINITE))
+    code[n_good <= degree + 1 + N_PARAMETERS] = int(Result.TOO_FEW_PIXELS)
+    usable = good & (code == int(Result.CONVERGED))[:, None]
+    normalised = np.divide(flux, scale[:, None], out=np.zeros(flux.shape), where=usable)
 
-    def tensor(array: NDArray[Any], dtype: str) -> Tensor:
-        window = np.ascontiguousarray(array[:, prepared.pixels], dtype=dtype)
-        return torch.from_numpy(window).to(lower.device)
+    def tensor(array: NDArray[Any], dtype: torch.dtype) -> Tensor:
+        return torch.from_numpy(array).to(lower.device, dtype)
 
-    flux, ivar = tensor(block.flux, "f8"), tensor(block.ivar, "f8")
-    unusable = (tensor(block.mask, "i8") & int(UNUSABLE)) != 0
-    good = ~unusable & torch.isfinite(flux) & (ivar > 0)
-    # Of no stars there is no quantile.
-    scale = torch.nanquantile(torch.where(good, flux, torch.nan), 0.5, dim=1) if len(flux) else flux[:, 0]
-    result = torch.zeros(len(flux), dtype=torch.uint8, device=flux.device)
-    result[~(torch.isfinite(scale) & (scale > 0))] = int(Result.NON_FINITE)
-    result[good.sum(-1) <= degree + 1 + N_PARAMETERS] = int(Result.TOO_FEW_PIXELS)
-    flux = torch.where(good & (result == 0)[:, None], flux / scale[:, None], 1.0)
     padding = (0, prepared.model.coefficients.shape[1] - flux.shape[1])
     pad = torch.nn.functional.pad
     return Observed(
-        pad(flux.to(lower.dtype), padding, value=1.0), pad(good.to(lower.dtype), padding), scale, result
+        pad(tensor(normalised, lower.dtype), padding),
+        pad(tensor(good, lower.dtype), padding),
+        tensor(scale, torch.float64),
+        tensor(code, torch.uint8),
     )
+
+
+def _median(flux: NDArray[Any], good: NDArray[np.bool_], n_good: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Median over the good pixels, NaN where there are none, shape (star,)."""
+    ordered = np.sort(np.where(good, flux, np.asarray(np.inf, flux.dtype)), axis=1)
+    star = np.arange(len(flux))
+    last = flux.shape[1] - 1
+    low, high = np.maximum((n_good - 1) // 2, 0), np.minimum(n_good // 2, last)
+    median = 0.5 * (ordered[star, low].astype("f8") + ordered[star, high].astype("f8"))
+    return np.where(n_good > 0, median, np.nan)

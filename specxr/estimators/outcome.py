@@ -123,12 +123,14 @@ def spectra_of(
     star = observed.fitted
     model = np.full(block.flux.shape, np.nan, dtype="f4")
     mask = np.zeros(block.flux.shape, dtype="u1")
-    mask[:, prepared.pixels] = (observed.weight > 0)[:, : prepared.n_pixel].cpu().numpy()
+    mask[:, prepared.pixels] = (observed.root > 0)[:, : prepared.n_pixel].cpu().numpy()
 
     def spectrum(index: Tensor) -> Tensor:
         some = star[index]
-        fit = prepared.model.fit_shape(solution.parameters[index], observed.flux[some], observed.weight[some])
-        return (fit.model[:, : prepared.n_pixel] * observed.scale[some, None]).float()
+        _, found = prepared.model.fit_shape(
+            solution.parameters[index], observed.flux[some], observed.root[some]
+        )
+        return (found[:, : prepared.n_pixel] * observed.scale[some, None]).float()
 
     found = in_lanes(spectrum, len(star), lanes, star.device)
     if found:

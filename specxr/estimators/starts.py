@@ -19,6 +19,7 @@ from specxr.kernels.shape import ShapeBasis, padded
 # A low-degree shape is taken off before correlating: enough for extinction and flux calibration, while the broad
 # lines of hot stars are left.
 DEGREE = 15
+_LEAST_SHAPE = 1e-3  # of the median flux; below it a relative residual says nothing
 SHIFTS = range(-10, 11, 2)  # pixels; lines are about 2.4 pixels wide
 
 _TEFF = (3400, 3800, 4200, 4600, 5000, 5500, 6000, 6500, 7200, 8000, 9000, 10500, 13000, 17000, 25000)
@@ -69,7 +70,7 @@ class CoarseGrid:
         parameters[:, LOGG:] = labels[:, 1:]
         flux = model.template(parameters)
         basis = ShapeBasis(DEGREE, int(model.shape.inside.sum()), flux.dtype, flux.device)
-        lines = _without_shape(basis, flux, basis.inside.expand_as(flux))
+        lines = _without_shape(basis, flux * basis.inside, basis.inside.expand_as(flux))
         shifted, moved = [], []
         for shift in SHIFTS:
             shifted.append(_shift(lines, shift))
@@ -81,19 +82,19 @@ class CoarseGrid:
         templates = torch.nn.functional.pad(templates, (0, 0, 0, unused))
         return cls(torch.cat(moved), templates.to(torch.float32).mT.contiguous(), basis)
 
-    def best(self, flux: Tensor, weight: Tensor) -> Tensor:
-        """Parameters of the best template of each star; flux and weight of shape (star, wavelength)."""
-        lines = _without_shape(self.basis, flux, weight)
+    def best(self, flux: Tensor, root: Tensor) -> Tensor:
+        """Parameters of the best template of each star; arguments as for ``ForwardModel.fit_shape``."""
+        lines = _without_shape(self.basis, flux, root)
         score = lines.to(torch.float32) @ self.templates
         return self.parameters[score[:, : len(self.parameters)].argmax(dim=1)]
 
 
-def _without_shape(basis: ShapeBasis, flux: Tensor, weight: Tensor) -> Tensor:
-    """Return relative residuals of a low-degree polynomial fit, 0 where the weight is 0."""
-    fit = basis.fit(torch.ones_like(flux), flux, weight)
-    usable = (weight > 0) & (fit.polynomial > 0)
+def _without_shape(basis: ShapeBasis, flux: Tensor, root: Tensor) -> Tensor:
+    """Return relative residuals of a low-degree polynomial fit, times the root of the weight."""
+    fit = basis.fit(root, flux)
     # A pixel that stands far out (a cosmic ray, an emission line) must not decide the correlation.
-    return torch.where(usable, fit.residual / fit.polynomial, 0.0).clamp(-1.0, 0.5)
+    relative = (fit.residual / fit.polynomial.clamp(min=_LEAST_SHAPE)).clamp(-1.0, 0.5)
+    return torch.where(fit.polynomial > _LEAST_SHAPE, relative, 0.0)
 
 
 def _shift(lines: Tensor, pixels: int) -> Tensor:

@@ -41,7 +41,7 @@ def gaussian_kernel(mu: Tensor, sigma: Tensor, reach: int) -> tuple[Tensor, Tens
     return kernel[:, needed], (kernel[:, None] * (slopes - mean))[..., needed]
 
 
-def convolve(flux: Tensor, kernel: Tensor) -> Tensor:
+def convolve(flux: Tensor, kernel: Tensor, out: Tensor | None = None) -> Tensor:
     """Convolve along the pixels, the edge values repeated beyond the edges.
 
     Parameters
@@ -49,6 +49,8 @@ def convolve(flux: Tensor, kernel: Tensor) -> Tensor:
     flux : Tensor, shape (star, row, pixel)
     kernel : Tensor, shape (star, row, tap)
         An odd number of taps; ``row`` may be 1 in either argument.
+    out : Tensor, shape (star, row, pixel), optional
+        Where the result goes.
 
     Returns
     -------
@@ -66,9 +68,8 @@ def convolve(flux: Tensor, kernel: Tensor) -> Tensor:
         (flux[..., :1].expand(*flux.shape[:-1], half), flux, flux[..., -1:].expand(*flux.shape[:-1], half)),
         dim=-1,
     )
-    rows = max(flux.shape[-2], kernel.shape[-2])
-    out = flux.new_zeros((flux.shape[0], rows, n_pixel))
-    for tap in range(n_tap):
+    out = torch.mul(kernel[..., :1], padded[..., n_tap - 1 :], out=out)
+    for tap in range(1, n_tap):
         start = n_tap - 1 - tap
         out.addcmul_(kernel[..., tap : tap + 1], padded[..., start : start + n_pixel])
     return out

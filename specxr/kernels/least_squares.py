@@ -21,6 +21,7 @@ LANES = {"cpu": 64, "cuda": 8192}
 _DAMPING_START = 1e-3
 _DAMPING_MAX = 1e9
 _DAMPING_MIN = 1e-10
+_NEGLIGIBLE = 0.1  # of the tolerance
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,8 @@ def levenberg_marquardt(
     n_extra : int
         Width of ``Linearisation.extra``.
     rtol : float
-        A fit has converged when a step was predicted to, and did, change the cost by less than this fraction.
+        A fit has converged when a step was predicted to, and did, change the cost by less than this fraction, or when
+        the next step is predicted to change it by less than a thousandth of that.
     max_iter : int
         Evaluations of the model for one job.
 
@@ -192,9 +194,6 @@ def levenberg_marquardt(
         ended &= state.job < n_job
         _retire(state, out, ended, code)
         fresh = torch.nonzero(ended)[:, 0]
-        state.trial, state.predicted = damped_step(
-            state.parameters, state.gradient, state.hessian, state.damping, state.lower, state.upper
-        )
         following = torch.arange(taken, taken + len(fresh), device=device).clamp(max=n_job)
         taken += len(fresh)
         _refill(state, fresh, following, start, lower, upper)
@@ -213,7 +212,7 @@ def _advance(state: _Lanes, point: Linearisation, rtol: float, max_iter: int) ->
     accepted = finite & (point.cost <= state.cost)
     drop = state.cost - point.cost
     tolerance = rtol * state.cost
-    small = (drop.abs() <= tolerance) & (state.predicted <= tolerance) & finite & ~first
+    small = (drop.abs() <= tolerance) & (state.predicted.abs() <= tolerance) & finite & ~first
     ratio = drop / state.predicted.clamp(min=torch.finfo(drop.dtype).tiny)
 
     for name in ("cost", "gradient", "hessian", "extra"):
@@ -226,7 +225,12 @@ def _advance(state: _Lanes, point: Linearisation, rtol: float, max_iter: int) ->
     state.damping = (state.damping * factor).clamp(min=_DAMPING_MIN)
 
     failed = first & ~finite
-    converged = small | (state.damping > _DAMPING_MAX)
+    state.trial, state.predicted = damped_step(
+        state.parameters, state.gradient, state.hessian, state.damping, state.lower, state.upper
+    )
+    # Where the next step promises next to nothing it need not be tried.
+    done = (state.predicted.abs() <= _NEGLIGIBLE * rtol * state.cost) & (state.damping < 1.0) & finite
+    converged = small | done | (state.damping > _DAMPING_MAX)
     exhausted = state.n_iter >= max_iter
     code = torch.full_like(state.n_iter, int(Result.MAX_ITER), dtype=torch.uint8)
     code[converged] = int(Result.CONVERGED)

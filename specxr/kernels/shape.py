@@ -12,6 +12,7 @@ result is the same to the bit wherever it stands.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -23,21 +24,23 @@ RIDGE = {torch.float64: 1e-13, torch.float32: 1e-7}
 
 
 def padded(n: int) -> int:
-    """Round up to what fills the tiles of BLAS in either precision."""
-    return -(-n // 16) * 16
+    """Round up to what leaves no remainder of a tile of BLAS."""
+    return -(-n // 8) * 8
 
 
 @dataclass(frozen=True)
 class ShapeFit:
-    """Weighted least-squares fit of ``template * polynomial`` to the flux of each star.
+    """Least-squares fit of ``template * polynomial`` to the flux of each star.
 
     Attributes
     ----------
     coefficients : Tensor, shape (star, padded(degree + 1))
         Of Chebyshev polynomials.
-    polynomial, model, residual : Tensor, shape (star, pixel)
+    polynomial : Tensor, shape (star, pixel)
+    residual : Tensor, shape (star, pixel)
+        Times the root of the weight.
     cost : Tensor, shape (star,)
-        Sum of weight * residual^2.
+        Sum of the squared residuals.
     cholesky : Tensor, shape (star, padded(degree + 1), padded(degree + 1))
         Factor of the scaled normal matrix.
     scale : Tensor, shape (star, padded(degree + 1))
@@ -45,7 +48,6 @@ class ShapeFit:
 
     coefficients: Tensor
     polynomial: Tensor
-    model: Tensor
     residual: Tensor
     cost: Tensor
     cholesky: Tensor
@@ -72,7 +74,8 @@ class ShapeBasis:
     """
 
     def __init__(self, degree: int, n_pixel: int, dtype: torch.dtype, device: torch.device | str) -> None:
-        width, size, n_moment = padded(n_pixel), padded(degree + 1), padded(2 * degree + 2)
+        width, size = padded(n_pixel), padded(degree + 1)
+        n_moment = 2 * size
         angle = torch.arccos(-1.0 + 2.0 * torch.arange(n_pixel, dtype=torch.float64) / n_pixel)
         moments = torch.zeros((width, n_moment), dtype=torch.float64)
         moments[:n_pixel, : 2 * degree + 1] = torch.cos(angle[:, None] * torch.arange(2 * degree + 1))
@@ -80,11 +83,6 @@ class ShapeBasis:
         values[:, degree + 1 :] = 0.0
         order = torch.arange(size)
         real = order <= degree
-        both = real[:, None] & real
-        empty = n_moment - 1  # a column of zeros
-        total = torch.where(both, order[:, None] + order, empty)
-        difference = torch.where(both, (order[:, None] - order).abs(), empty)
-        ridge = torch.where(real, RIDGE[dtype], 1.0)
 
         def put(tensor: Tensor) -> Tensor:
             return tensor.to(device, dtype).contiguous()
@@ -92,29 +90,39 @@ class ShapeBasis:
         self.degree = degree
         self.moments, self.values, self.transposed = put(moments), put(values), put(values.mT)
         self.inside = put((torch.arange(width) < n_pixel).double())
-        self._ridge = put(ridge)
-        self._total, self._difference = total.to(device), difference.to(device)
+        self._single = self.values.float()
+        self._real = real.to(device)
+        self._ridge = put(torch.where(real, RIDGE[dtype], 1.0))
+        self._difference = (order[:, None] - order).abs().to(device)
 
-    def fit(self, template: Tensor, flux: Tensor, weight: Tensor) -> ShapeFit:
-        """Solve for the polynomial of each star, shapes (star, pixel)."""
-        weighted = weight * template
-        moment = (weighted * template) @ self.moments
-        normal = 0.5 * (moment[:, self._total] + moment[:, self._difference])
+    def fit(self, template: Tensor, flux: Tensor) -> ShapeFit:
+        """Solve for the polynomial of each star.
+
+        Parameters
+        ----------
+        template, flux : Tensor, shape (star, pixel)
+            Both times the root of the weight, which is 0 in the padding.
+        """
+        moment = (template * template) @ self.moments
+        # Twice the normal matrix: T_|i-j| gathered, T_{i+j} as a view that walks along the moments.
+        size, n_moment = self.values.shape[1], moment.shape[1]
+        normal = moment[:, self._difference]
+        normal += moment.as_strided((len(moment), size, size), (n_moment, 1, 1))
         diagonal = normal.diagonal(dim1=-2, dim2=-1)
-        scale = torch.rsqrt(torch.where(diagonal > 0, diagonal, 1.0))
-        normal = normal * scale[:, :, None] * scale[:, None, :]
+        scale = torch.rsqrt(torch.where(diagonal > 0, diagonal, 1.0)) * self._real
+        normal *= scale[:, :, None] * scale[:, None, :]
         normal.diagonal(dim1=-2, dim2=-1).add_(self._ridge)
         cholesky, _ = torch.linalg.cholesky_ex(normal)
-        right = ((weighted * flux) @ self.values) * scale
+        scale = scale * math.sqrt(2.0)
+        right = ((template * flux) @ self.values) * scale
         coefficients = torch.cholesky_solve(right[:, :, None], cholesky)[:, :, 0] * scale
         polynomial = coefficients @ self.transposed
-        model = template * polynomial
-        residual = flux - model
-        cost = (weight * residual * residual).sum(-1)
-        return ShapeFit(coefficients, polynomial, model, residual, cost, cholesky, scale)
+        residual = flux - template * polynomial
+        cost = (residual * residual).sum(-1)
+        return ShapeFit(coefficients, polynomial, residual, cost, cholesky, scale)
 
     def reduce(
-        self, fit: ShapeFit, template: Tensor, derivatives: Tensor, weight: Tensor
+        self, fit: ShapeFit, template: Tensor, derivatives: Tensor, root: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Gauss-Newton equations of the nonlinear parameters, the polynomial eliminated.
 
@@ -125,9 +133,11 @@ class ShapeBasis:
         ----------
         fit : ShapeFit
         template : Tensor, shape (star, pixel)
+            As it was given to `fit`.
         derivatives : Tensor, shape (star, parameter, pixel)
-            Of the template.
-        weight : Tensor, shape (star, pixel)
+            Of the template, not multiplied by the root of the weight. Their precision is that of the pixel sums here.
+        root : Tensor, shape (star, pixel)
+            Root of the weight.
 
         Returns
         -------
@@ -136,11 +146,12 @@ class ShapeBasis:
         hessian : Tensor, shape (star, parameter, parameter)
         """
         n_star, n_parameter, n_pixel = derivatives.shape
-        jacobian = derivatives * fit.polynomial[:, None]
-        weighted = jacobian * weight[:, None]
-        gradient = -torch.bmm(weighted, fit.residual[:, :, None])[:, :, 0]
-        cross = (weighted * template[:, None]).reshape(n_star * n_parameter, n_pixel) @ self.values
-        cross = cross.reshape(n_star, n_parameter, -1) * fit.scale[:, None]
+        kind, double = derivatives.dtype, fit.scale.dtype
+        values = self.values if kind == double else self._single
+        jacobian = derivatives * (root * fit.polynomial).to(kind)[:, None]
+        gradient = -torch.bmm(jacobian, fit.residual.to(kind)[:, :, None])[:, :, 0].to(double)
+        columns = (jacobian * template.to(kind)[:, None]).reshape(-1, n_pixel) @ values
+        cross = columns.reshape(n_star, n_parameter, -1).to(double) * fit.scale[:, None]
         half = torch.linalg.solve_triangular(fit.cholesky, cross.mT, upper=False)
-        hessian = torch.bmm(weighted, jacobian.mT) - torch.bmm(half.mT, half)
-        return gradient, hessian
+        hessian = torch.bmm(jacobian, jacobian.mT).to(double) - torch.bmm(half.mT, half)
+        return gradient, 0.5 * (hessian + hessian.mT)

@@ -30,13 +30,13 @@ def cost_at(lasp: specxr.LASP, block: Block, labels: np.ndarray) -> np.ndarray:
     """Lowest cost with Teff, logg and [Fe/H] held, shape (star,)."""
     prepared = lasp.prepare(block.grid)
     observed = observe(block, prepared, lasp.degree)
-    start = prepared.coarse.best(observed.flux, observed.weight)
+    start = prepared.coarse.best(observed.flux, observed.root)
     start[:, LN_TEFF] = torch.from_numpy(np.log(labels[:, 0]))
     start[:, LOGG], start[:, FEH] = torch.from_numpy(labels[:, 1]), torch.from_numpy(labels[:, 2])
     lower, upper = (bound.repeat(len(labels), 1) for bound in (prepared.lower, prepared.upper))
     lower[:, LN_TEFF:] = upper[:, LN_TEFF:] = start[:, LN_TEFF:]
     fit = levenberg_marquardt(
-        lambda p, star: prepared.model.linearise(p, observed.flux[star], observed.weight[star]),
+        lambda p, star: prepared.model.linearise(p, observed.flux[star], observed.root[star]),
         torch.arange(len(labels)),
         start,
         lower,
