@@ -18,11 +18,12 @@ from specxr.estimators.base import Block, Estimator, Grid, Output
 from specxr.vocabulary import LABEL, LABEL_, STAR, WAVELENGTH
 
 _SPECTRA = ("flux", "ivar", "mask")
+_START = ("teff", "logg", "feh")
 # Besides the labels themselves, what a reader of the labels wants to see of each star.
 _CARRIED = ("obsid", "ra", "dec")
 
 
-def infer(cube: xr.Dataset, estimator: Estimator) -> xr.Dataset:
+def infer(cube: xr.Dataset, estimator: Estimator, start: xr.Dataset | None = None) -> xr.Dataset:
     """Infer labels of all stars of a cube.
 
     Nothing is computed until the result is asked for its values (``.compute()``, ``specxr.write_labels``); each
@@ -34,6 +35,8 @@ def infer(cube: xr.Dataset, estimator: Estimator) -> xr.Dataset:
         Dimensions ``star`` and ``wavelength``, see ``specxr.validate``.
     estimator : Estimator
         For example ``specxr.LASP()``.
+    start : Dataset, optional
+        Labels of another run on the same stars (``teff``, ``logg``, ``feh``), for the fits to begin with.
 
     Returns
     -------
@@ -43,15 +46,17 @@ def infer(cube: xr.Dataset, estimator: Estimator) -> xr.Dataset:
     Raises
     ------
     ValueError
-        The cube is not valid, or the estimator cannot work on its grid.
+        The cube is not valid, the estimator cannot work on its grid, or `start` is of other stars.
     """
     validate(cube)
     grid = grid_of(cube)
     estimator.check(grid)
     # Coordinates would be copied into every task of the graph; they are put back outside of it.
     spectra = cube[list(_SPECTRA)].drop_vars([name for name in cube.coords]).drop_attrs()
+    if start is not None:
+        spectra = spectra.assign(_starts(cube, start))
     if spectra.chunks:
-        spectra = spectra.chunk({WAVELENGTH: -1})
+        spectra = spectra.chunk({WAVELENGTH: -1, STAR: spectra.chunksizes[STAR]})
         template = _template(spectra, estimator)
         labels = xr.map_blocks(
             _infer_block, spectra, kwargs={"estimator": estimator, "grid": grid}, template=template
@@ -59,6 +64,20 @@ def infer(cube: xr.Dataset, estimator: Estimator) -> xr.Dataset:
     else:
         labels = _infer_block(spectra, estimator, grid)
     return _annotate(labels, cube, estimator)
+
+
+def _starts(cube: xr.Dataset, start: xr.Dataset) -> dict[str, xr.Variable]:
+    """Labels to begin with, beside the spectra and in their chunks of stars."""
+    missing = [name for name in _START if name not in start.variables]
+    if missing or "obsid" not in start.variables or not np.array_equal(start.obsid, cube.obsid):
+        raise ValueError(
+            f"the labels to start from have {start.sizes.get(STAR, 0)} stars and"
+            f" {'no ' + ', '.join(missing) if missing else 'all labels'}; {', '.join(_START)} and obsid of the same"
+            f" {cube.sizes[STAR]} stars are required. Use labels that were inferred from this cube."
+        )
+    lazy = {STAR: cube.chunksizes[STAR]} if cube.chunks else None
+    found = {f"start_{name}": start[name].variable.astype("f8") for name in _START}
+    return {name: v.chunk(lazy) if lazy else v for name, v in found.items()}
 
 
 def _template(spectra: xr.Dataset, estimator: Estimator) -> xr.Dataset:
@@ -87,7 +106,12 @@ def _sizes(spectra: Any, estimator: Estimator) -> dict[str, int]:
 
 def _infer_block(spectra: xr.Dataset, estimator: Estimator, grid: Grid) -> xr.Dataset:
     """Fit one block and check what came back against the declaration."""
-    block = Block(grid, *(spectra[name].transpose(STAR, WAVELENGTH).values for name in _SPECTRA))
+    start = [spectra[f"start_{name}"].values for name in _START if f"start_{name}" in spectra]
+    block = Block(
+        grid,
+        *(spectra[name].transpose(STAR, WAVELENGTH).values for name in _SPECTRA),
+        start=np.stack(start, axis=1) if start else None,
+    )
     with _one_torch_thread():
         found = estimator.estimate(block)
     sizes = _sizes(spectra.sizes, estimator)

@@ -80,12 +80,15 @@ class Block:
     flux, ivar : ndarray, shape (star, wavelength)
     mask : ndarray of unsigned int, shape (star, wavelength)
         Bits of ``vocabulary.MaskBit``; 0 is good.
+    start : ndarray, shape (star, 3), optional
+        Teff [K], logg and [Fe/H] to begin with, NaN where there are none.
     """
 
     grid: Grid
     flux: NDArray[Any]
     ivar: NDArray[Any]
     mask: NDArray[Any]
+    start: NDArray[Any] | None = None
 
 
 @runtime_checkable

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from specxr.emulators.polynomial import GridEmulator
-from specxr.kernels.broadening import convolve, gaussian_kernel
+from specxr.kernels.broadening import convolve, gaussian_kernel, rotation_kernel
 from specxr.kernels.least_squares import Linearisation
 from specxr.kernels.shape import ShapeBasis, ShapeFit, padded
 
@@ -37,6 +37,9 @@ class ForwardModel:
     shape : ShapeBasis
     reach : int
         Half width [pixels] of the widest kernel that the bounds allow.
+    instrument : float, optional
+        Width [pixels] of the instrument's Gaussian. Where it is given, the second parameter is the square of v sin i
+        [pixels^2] and not the width of all the broadening.
     """
 
     emulator: GridEmulator
@@ -44,15 +47,18 @@ class ForwardModel:
     slopes: Tensor
     shape: ShapeBasis
     reach: int
+    instrument: float | None = None
 
     @classmethod
-    def build(cls, emulator: GridEmulator, degree: int, reach: int) -> ForwardModel:
+    def build(
+        cls, emulator: GridEmulator, degree: int, reach: int, instrument: float | None = None
+    ) -> ForwardModel:
         """Prepare the model of an emulator on its grid, with a shape polynomial of this degree."""
         rows = emulator.coefficients
         n_pixel = rows.shape[1]
         rows = torch.cat((rows, rows[:, -1:].expand(-1, padded(n_pixel) - n_pixel)), dim=1)
         shape = ShapeBasis(degree, n_pixel, rows.dtype, rows.device)
-        return cls(emulator, rows, rows.float(), shape, reach)
+        return cls(emulator, rows, rows.float(), shape, reach, instrument)
 
     def template(self, parameters: Tensor) -> Tensor:
         """Broadened and shifted emulator spectra, shape (star, pixel).
@@ -60,10 +66,10 @@ class ForwardModel:
         Parameters
         ----------
         parameters : Tensor, shape (star, 5)
-            Mean and width of the kernel [pixels], ln(Teff / K), logg, [Fe/H].
+            Mean and width of the kernel [pixels] (see `instrument`), ln(Teff / K), logg, [Fe/H].
         """
         flux = self.emulator.terms(_labels(parameters)) @ self.coefficients
-        kernel, _ = gaussian_kernel(parameters[:, MU], parameters[:, SIGMA], self.reach)
+        kernel, _ = self._kernel(parameters)
         return convolve(flux[:, None], kernel[:, None])[:, 0]
 
     def template_and_derivatives(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,7 +78,7 @@ class ForwardModel:
         rows = self.emulator.rows(labels)
         rows[:, 1] *= labels[:, :1]  # d/d ln(Teff) = Teff d/dTeff
         n_star, _, n_term = rows.shape
-        kernel, by_kernel = gaussian_kernel(parameters[:, MU], parameters[:, SIGMA], self.reach)
+        kernel, by_kernel = self._kernel(parameters)
         flux = rows[:, 0] @ self.coefficients
         template = convolve(flux[:, None], kernel[:, None])[:, 0]
         by_label = (rows[:, 1:].float().reshape(-1, n_term) @ self.slopes).reshape(n_star, 3, -1)
@@ -81,6 +87,12 @@ class ForwardModel:
         convolve(by_label, kernel.float()[:, None], derivatives[:, 2:])
         return template, derivatives
 
+    def _kernel(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        mu, width = parameters[:, MU], parameters[:, SIGMA]
+        if self.instrument is None:
+            return gaussian_kernel(mu, width, self.reach)
+        return rotation_kernel(mu, width, self.instrument, self.reach)
+
     def fit_shape(self, parameters: Tensor, flux: Tensor, root: Tensor) -> tuple[ShapeFit, Tensor]:
         """Fit the shape at given parameters; also the model, polynomial and all, shape (star, pixel).
 
@@ -88,12 +100,11 @@ class ForwardModel:
         ----------
         parameters : Tensor, shape (star, 5)
         flux : Tensor, shape (star, pixel)
-            Times ``root``.
         root : Tensor, shape (star, pixel)
             Root of the weight, 0 where a pixel is not used.
         """
         template = self.template(parameters)
-        fit = self.shape.fit(template * root, flux)
+        fit = self.shape.fit(template * root, flux * root)
         return fit, template * fit.polynomial
 
     def linearise(self, parameters: Tensor, flux: Tensor, root: Tensor) -> Linearisation:
@@ -103,7 +114,7 @@ class ForwardModel:
         """
         template, derivatives = self.template_and_derivatives(parameters)
         template = template * root
-        fit = self.shape.fit(template, flux)
+        fit = self.shape.fit(template, flux * root)
         gradient, hessian = self.shape.reduce(fit, template, derivatives, root)
         least = torch.where(root > 0, fit.polynomial, torch.inf).amin(-1, keepdim=True)
         return Linearisation(fit.cost, gradient, hessian, least)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -18,15 +19,19 @@ from torch import Tensor
 from specxr.emulators import open_emulator
 from specxr.emulators.polynomial import PolynomialEmulator
 from specxr.estimators.base import Block, Grid, Output
-from specxr.estimators.forward import N_PARAMETERS
+from specxr.estimators.fit import Fitter
+from specxr.estimators.forward import LN_TEFF, N_PARAMETERS
 from specxr.estimators.observed import Observed, observe
 from specxr.estimators.outcome import labels_of, outputs_of, spectra_of
-from specxr.estimators.prepare import Prepared, prepare, window_of
-from specxr.kernels.least_squares import LANES, in_lanes, levenberg_marquardt
+from specxr.estimators.prepare import Prepared, ResolvingPower, instrument_width, prepare, window_of
+from specxr.estimators.solvers import SINGLE_START, SOLVERS
+from specxr.kernels.least_squares import LANES, in_lanes
+from specxr.vocabulary import Flag
 
 # Changes whenever the labels of the same options and emulator may change.
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 
+_START = ("teff", "logg", "feh")
 _DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
 
@@ -35,25 +40,42 @@ class LASP:
     """Radial velocity, Teff, logg, [Fe/H] and line broadening of each star.
 
     The model is an emulator's spectrum, shifted and broadened by a Gaussian and multiplied by a polynomial; it is
-    fitted to the flux divided by its median over the good pixels, without weights (No Clean: only masked pixels
-    are left out).
+    fitted to the flux divided by a quantile of it.
 
     Parameters
     ----------
     emulator : str, Path or PolynomialEmulator
         A file (ULySS TGM ``.fits``, or ``.safetensors``), or "default" for the embedded one.
     clean : bool
-        Reject outlying pixels. Not available in this version: must be False.
-    solver : {"lm"}
-        Batched Levenberg-Marquardt with variable projection.
+        Reject outlying pixels and fit again until they no longer change (Clean); otherwise only masked pixels are
+        left out (No Clean).
+    two_stage : bool
+        Also divide the flux by the fitted shape and fit again, the official pipeline's second stage, and flag the
+        stars whose labels then differ by more than their errors. The labels are those of the first stage.
+    solver : {"lm", "adam", "curve_fit"}
+        Batched Levenberg-Marquardt with variable projection; the paper's Adam; scipy, one star at a time. The last
+        two begin at `start` or the best template, the first tries several starts and keeps the lowest cost.
+    start : tuple of float, optional
+        Teff [K], logg, [Fe/H] to begin with.
     window : tuple of float
         First and last wavelength of the fit [Angstrom], in the emulator's medium.
     degree : int
         Of the shape polynomial.
+    vsini : bool
+        Fit v sin i [km/s] (Gray's profile, limb darkening 0.6) on top of the instrument's Gaussian, in place of one
+        Gaussian for both.
+    resolving_power : float or sequence of (float, float), optional
+        Of the spectra, or its values at wavelengths [Angstrom], as measured; used with `vsini`. The cube's, if not
+        given.
+    quantile : float
+        Of the flux, by which it is divided.
+    weighted : bool
+        Weigh pixels by their inverse variance. Errors are then those that the variances imply; otherwise they are
+        scaled by the residuals.
     device : str
         "cpu" or "cuda".
     dtype : {"float64", "float32"}
-        Of the arithmetic.
+        Of the arithmetic; the Jacobian is in single precision in either.
     save_model : bool
         Also give ``model(star, wavelength)``, in units of the observed flux, and ``fit_mask``.
 
@@ -72,9 +94,15 @@ class LASP:
 
     emulator: str | Path | PolynomialEmulator = "default"
     clean: bool = False
+    two_stage: bool = False
     solver: str = "lm"
+    start: tuple[float, float, float] | None = None
     window: tuple[float, float] = (4200.0, 5700.0)
     degree: int = 50
+    vsini: bool = False
+    resolving_power: ResolvingPower | None = None
+    quantile: float = 0.5
+    weighted: bool = False
     device: str = "cpu"
     dtype: str = "float64"
     save_model: bool = False
@@ -83,17 +111,22 @@ class LASP:
         if not isinstance(self.emulator, PolynomialEmulator):
             object.__setattr__(self, "emulator", open_emulator(self.emulator))
         object.__setattr__(self, "window", (float(self.window[0]), float(self.window[1])))
+        if self.start is not None:
+            object.__setattr__(self, "start", tuple(float(value) for value in self.start))
+        if self.resolving_power is not None and not isinstance(self.resolving_power, int | float):
+            pairs = tuple((float(a), float(b)) for a, b in self.resolving_power)
+            object.__setattr__(self, "resolving_power", pairs)
         _check_options(self)
 
     @property
     def labels(self) -> tuple[str, ...]:
         """What it infers."""
-        return ("rv", "teff", "logg", "feh", "sigma")
+        return ("rv", "teff", "logg", "feh", "vsini" if self.vsini else "sigma")
 
     @property
     def outputs(self) -> tuple[Output, ...]:
         """Every variable of a block."""
-        return outputs_of(self.labels, self.save_model)
+        return outputs_of(self.labels, self.weighted, self.save_model)
 
     @property
     def _emulator(self) -> PolynomialEmulator:
@@ -109,12 +142,19 @@ class LASP:
             "emulator": self._emulator.name,
             "emulator_fingerprint": self._emulator.fingerprint,
             "clean": self.clean,
+            "two_stage": self.two_stage,
             "solver": self.solver,
+            "start": self.start,
             "window": list(self.window),
             "degree": self.degree,
+            "vsini": self.vsini,
+            "resolving_power": self.resolving_power,
+            "quantile": self.quantile,
+            "weighted": self.weighted,
             "device": self.device,
             "dtype": self.dtype,
-            "errors": "inverse of J^T J, scaled by the mean squared residual over n_good - 5 degrees of freedom",
+            "errors": "inverse of J^T J"
+            + ("" if self.weighted else ", scaled by the mean squared residual over n_good - 5"),
         }
 
     @property
@@ -141,62 +181,109 @@ class LASP:
                 f" {self.degree} and {N_PARAMETERS} labels. Widen `window`, or lower `degree`."
             )
         self._emulator.check_coverage(grid[pixels].edges, grid.medium)
+        if self.vsini:
+            instrument_width(self._emulator, grid[pixels], self.resolving_power)
 
     def estimate(self, block: Block) -> dict[str, NDArray[Any]]:
         """Fit every star of a block; see ``outputs`` for what comes back."""
         prepared = self.prepare(block.grid)
-        observed = observe(block, prepared, self.degree)
-        flux, root, star = observed.flux, observed.root, observed.fitted
-        lanes = LANES[flux.device.type]
-        solution = levenberg_marquardt(
-            lambda parameters, star: prepared.model.linearise(parameters, flux[star], root[star]),
-            star,
-            _starts(prepared, observed, lanes),
-            prepared.lower,
-            prepared.upper,
-            lanes=lanes,
-            n_extra=1,
-        )
-        out = labels_of(self.labels, prepared, observed, solution)
+        observed = observe(block, prepared, self.degree, self.quantile, self.weighted)
+        fitter = Fitter(prepared, SOLVERS[self.solver], LANES[prepared.lower.device.type])
+        starts, tried = self._starts(block, prepared, observed, fitter.lanes)
+        first = fit = fitter.from_starts(observed, starts, tried)
+        if self.clean:
+            fit = fitter.clean(observed, first)
+        others = {}
+        if self.clean:
+            others[Flag.CLEAN_DISAGREES] = first
+        if self.two_stage:
+            others[Flag.STAGES_DISAGREE] = fitter.second_stage(observed, fit)
+        out = labels_of(self.labels, prepared, observed, fit, others, self.weighted)
         if self.save_model:
-            out |= spectra_of(block, prepared, observed, solution, lanes)
+            out |= spectra_of(block, prepared, observed, fit, fitter.lanes)
         return out
+
+    def _starts(
+        self, block: Block, prepared: Prepared, observed: Observed, lanes: int
+    ) -> tuple[Tensor, Tensor]:
+        """Starts of each star, shapes (fitted, start, 5) and (fitted, start): templates, then what was given."""
+        flux, root = observed.flux, observed.root
+
+        def templates(index: Tensor) -> Tensor:
+            parameters, tried = prepared.coarse.starts(flux[index], root[index])
+            return torch.cat((parameters, tried[..., None]), dim=2)
+
+        found = in_lanes(templates, len(flux), lanes, flux.device)
+        every = torch.cat(found) if found else flux.new_zeros((0, 1, N_PARAMETERS + 1))
+        starts, tried = every[..., :N_PARAMETERS], every[..., N_PARAMETERS] > 0
+        given = self._given(block, observed, starts[:, 0])
+        if self.solver in SINGLE_START:
+            starts, tried = starts[:, :1], tried[:, :1]
+            if given is not None:
+                usable = torch.isfinite(given).all(dim=1)[:, None]
+                starts = torch.where(usable, given, starts[:, 0])[:, None]
+        elif given is not None:
+            starts = torch.cat((starts, given[:, None]), dim=1)
+            tried = torch.cat((tried, torch.isfinite(given).all(dim=1)[:, None]), dim=1)
+        return starts, tried
+
+    def _given(self, block: Block, observed: Observed, best: Tensor) -> Tensor | None:
+        """Starts from outside, shape (fitted, 5), with the velocity and width of the best template."""
+        if block.start is not None:
+            labels = torch.from_numpy(np.asarray(block.start, "f8")[observed.star]).to(
+                best.device, best.dtype
+            )
+        elif self.start is not None:
+            labels = best.new_tensor(self.start).expand(len(best), 3)
+        else:
+            return None
+        labels = torch.cat((labels[:, :1].log(), labels[:, 1:]), dim=1)
+        return torch.cat((best[:, :LN_TEFF], labels), dim=1)
 
     def prepare(self, grid: Grid) -> Prepared:
         """Bring the emulator to a grid; kept for the next block."""
         self.check(grid)
-        device = torch.device(self.device)
-        return prepare(self._emulator, grid, self.window, self.degree, _DTYPES[self.dtype], device)
+        return prepare(
+            self._emulator,
+            grid,
+            self.window,
+            self.degree,
+            self.vsini,
+            self.resolving_power,
+            _DTYPES[self.dtype],
+            torch.device(self.device),
+        )
 
 
 def _check_options(lasp: LASP) -> None:
-    if lasp.clean:
-        raise ValueError(
-            "clean=True was asked for; this version of LASP fits without cleaning only. Use clean=False (--no-clean)."
-        )
-    if lasp.solver != "lm":
-        raise ValueError(f"solver {lasp.solver!r} is not known; one of ['lm'] is required. Use solver='lm'.")
-    if lasp.dtype not in _DTYPES:
-        raise ValueError(f"dtype {lasp.dtype!r} is not known; one of {list(_DTYPES)} is required.")
-    if torch.device(lasp.device).type not in LANES:
-        raise ValueError(f"device {lasp.device!r} is not known; one of {list(LANES)} is required.")
-    if torch.device(lasp.device).type == "cuda" and not torch.cuda.is_available():
+    allowed = {"solver": tuple(SOLVERS), "dtype": tuple(_DTYPES)}
+    for name, values in allowed.items():
+        if getattr(lasp, name) not in values:
+            raise ValueError(
+                f"{name} {getattr(lasp, name)!r} is not known; one of {list(values)} is required. Choose one of these."
+            )
+    kind = lasp.device.partition(":")[0]
+    if kind not in LANES:
+        raise ValueError(f"device {lasp.device!r} is not known; one of {list(LANES)} is required. Use 'cpu'.")
+    if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             "device 'cuda' was asked for, but torch finds no GPU; one is required. Use device='cpu', or install a"
             " CUDA build of torch on a machine with a GPU."
         )
     if not lasp.window[0] < lasp.window[1]:
-        raise ValueError(f"window {lasp.window} is empty; give it as (first, last) wavelength in Angstrom.")
+        raise ValueError(
+            f"window {lasp.window} is empty; a first wavelength below the last one is required. Give it as (first,"
+            " last) in Angstrom."
+        )
     if lasp.degree < 0:
-        raise ValueError(f"degree {lasp.degree} is negative; 0 or more is required.")
-
-
-def _starts(prepared: Prepared, observed: Observed, lanes: int) -> Tensor:
-    """Parameters that the fit of each star begins with, shape (star, 5)."""
-    star = observed.fitted
-
-    def best(index: Tensor) -> Tensor:
-        return prepared.coarse.best(observed.flux[star[index]], observed.root[star[index]])
-
-    found = in_lanes(best, len(star), lanes, star.device)
-    return torch.cat(found) if found else prepared.lower.new_zeros((0, N_PARAMETERS))
+        raise ValueError(f"degree is {lasp.degree}; 0 or more is required. Choose a degree, 50 as published.")
+    if not 0 < lasp.quantile < 1:
+        raise ValueError(f"quantile is {lasp.quantile}; between 0 and 1 is required. Use 0.5 as published.")
+    if lasp.start is not None:
+        for name, value in zip(_START, lasp.start, strict=True):
+            low, high = lasp._emulator.bounds[name]
+            if not low <= value <= high:
+                raise ValueError(
+                    f"start has {name} = {value:g}; {low:g} to {high:g}, the emulator's bounds, are required."
+                    " Choose a start within them."
+                )

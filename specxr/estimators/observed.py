@@ -21,66 +21,84 @@ UNUSABLE = MaskBit.MISSING | MaskBit.NO_IVAR | MaskBit.BAD_FLUX
 
 @dataclass(frozen=True)
 class Observed:
-    """Spectra of a block in the window of a fit.
+    """The stars of a block that can be fitted, in the window of the fit.
 
     Attributes
     ----------
-    flux : Tensor, shape (star, pixel)
-        Over its median, times `root`.
-    root : Tensor, shape (star, pixel)
-        Root of the weight: 1 for good pixels, 0 for the others and the padding.
-    scale : Tensor, shape (star,)
-        The medians.
-    result : Tensor of uint8, shape (star,)
-        `Result` of stars that cannot be fitted; converged for those that can.
+    flux : Tensor, shape (fitted, pixel)
+        Over `scale`; 0 where it is not usable.
+    root : Tensor, shape (fitted, pixel)
+        Root of the weight, 0 for unusable pixels and the padding. Without weights 1 for usable pixels.
+    scale : Tensor, shape (fitted,)
+        The quantile of the flux that it was divided by.
+    star : ndarray of int, shape (fitted,)
+        Their places in the block.
+    result : ndarray of uint8, shape (star,)
+        `Result` of the stars of the block that cannot be fitted.
+    n_good : ndarray of int32, shape (star,)
+        Usable pixels of all stars of the block.
     """
 
     flux: Tensor
     root: Tensor
     scale: Tensor
-    result: Tensor
-
-    @property
-    def fitted(self) -> Tensor:
-        """Indices of the stars that can be fitted."""
-        return torch.nonzero(self.result == int(Result.CONVERGED))[:, 0]
-
-    @property
-    def n_good(self) -> Tensor:
-        """Number of good pixels of each star."""
-        return (self.root > 0).sum(-1)
+    star: NDArray[np.int64]
+    result: NDArray[np.uint8]
+    n_good: NDArray[np.int32]
 
 
-def observe(block: Block, prepared: Prepared, degree: int) -> Observed:
-    """Cut, normalise and pad the spectra of a block; ``degree`` is that of the shape polynomial."""
-    lower = prepared.lower
+def observe(block: Block, prepared: Prepared, degree: int, quantile: float, weighted: bool) -> Observed:
+    """Cut, normalise and pad the spectra of a block.
+
+    Parameters
+    ----------
+    block : Block
+    prepared : Prepared
+    degree : int
+        Of the shape polynomial, which says how many pixels are needed.
+    quantile : float
+        Of the flux over the usable pixels, by which it is divided.
+    weighted : bool
+        Whether pixels weigh by their inverse variance.
+    """
     flux, ivar, mask = (array[:, prepared.pixels] for array in (block.flux, block.ivar, block.mask))
-    good = ((mask & int(UNUSABLE)) == 0) & np.isfinite(flux) & (ivar > 0)
+    good = ((mask & int(UNUSABLE)) == 0) & np.isfinite(flux) & np.isfinite(ivar) & (ivar > 0)
     n_good = good.sum(axis=1)
-    scale = _median(flux, good, n_good)
-    code = np.where(np.isfinite(scale) & (scale > 0), int(Result.CONVERGED), int(Result.NON_FINITE))
-    code[n_good <= degree + 1 + N_PARAMETERS] = int(Result.TOO_FEW_PIXELS)
-    usable = good & (code == int(Result.CONVERGED))[:, None]
-    normalised = np.divide(flux, scale[:, None], out=np.zeros(flux.shape), where=usable)
-
-    def tensor(array: NDArray[Any], dtype: torch.dtype) -> Tensor:
-        return torch.from_numpy(array).to(lower.device, dtype)
-
+    scale = _quantile(flux, good, n_good, quantile)
+    result = np.where(np.isfinite(scale) & (scale > 0), int(Result.CONVERGED), int(Result.NON_FINITE))
+    result[n_good <= degree + 1 + N_PARAMETERS] = int(Result.TOO_FEW_PIXELS)
+    star = np.flatnonzero(result == int(Result.CONVERGED))
+    flux, good, scale = flux[star], good[star], scale[star]
+    normalised = np.divide(flux, scale[:, None], out=np.zeros(flux.shape), where=good)
+    root = good.astype("f8")
+    if weighted:
+        np.sqrt(ivar[star], out=root, where=good, casting="unsafe")
+        root *= scale[:, None]
+    lower = prepared.lower
     padding = (0, prepared.model.coefficients.shape[1] - flux.shape[1])
-    pad = torch.nn.functional.pad
+
+    def tensor(array: NDArray[Any]) -> Tensor:
+        return torch.nn.functional.pad(torch.from_numpy(array).to(lower.device, lower.dtype), padding)
+
     return Observed(
-        pad(tensor(normalised, lower.dtype), padding),
-        pad(tensor(good, lower.dtype), padding),
-        tensor(scale, torch.float64),
-        tensor(code, torch.uint8),
+        tensor(normalised),
+        tensor(root),
+        torch.from_numpy(scale).to(lower.device),
+        star,
+        result.astype("u1"),
+        n_good.astype("i4"),
     )
 
 
-def _median(flux: NDArray[Any], good: NDArray[np.bool_], n_good: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Median over the good pixels, NaN where there are none, shape (star,)."""
+def _quantile(
+    flux: NDArray[Any], good: NDArray[np.bool_], n_good: NDArray[np.int64], quantile: float
+) -> NDArray[np.float64]:
+    """Quantile over the good pixels by linear interpolation, NaN where there are none, shape (star,)."""
     ordered = np.sort(np.where(good, flux, np.asarray(np.inf, flux.dtype)), axis=1)
-    star = np.arange(len(flux))
-    last = flux.shape[1] - 1
-    low, high = np.maximum((n_good - 1) // 2, 0), np.minimum(n_good // 2, last)
-    median = 0.5 * (ordered[star, low].astype("f8") + ordered[star, high].astype("f8"))
-    return np.where(n_good > 0, median, np.nan)
+    position = quantile * np.maximum(n_good - 1, 0)
+    low = np.floor(position).astype(int)
+    high = np.minimum(low + 1, np.maximum(n_good - 1, 0))
+    star, part = np.arange(len(flux)), position - low
+    ordered[n_good == 0] = 0.0  # infinite otherwise, and not to be calculated with
+    below, above = ordered[star, low].astype("f8"), ordered[star, high].astype("f8")
+    return np.where(n_good > 0, (1.0 - part) * below + part * above, np.nan)

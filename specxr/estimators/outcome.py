@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from specxr.estimators.base import Block, Output
+from specxr.estimators.fit import Fit
 from specxr.estimators.forward import FEH, LN_TEFF, LOGG, MU, N_PARAMETERS, SIGMA
 from specxr.estimators.observed import Observed
 from specxr.estimators.prepare import Prepared
-from specxr.kernels.least_squares import Solution, in_lanes
+from specxr.kernels.least_squares import in_lanes
 from specxr.vocabulary import LABELS, SPEED_OF_LIGHT, Flag, Result, flag_attrs, result_attrs
 
 
-def outputs_of(labels: tuple[str, ...], save_model: bool) -> tuple[Output, ...]:
+def outputs_of(labels: tuple[str, ...], weighted: bool, save_model: bool) -> tuple[Output, ...]:
     """Declare every variable of a block."""
     star = ("star",)
     out = []
@@ -34,7 +36,9 @@ def outputs_of(labels: tuple[str, ...], save_model: bool) -> tuple[Output, ...]:
             star,
             "float64",
             {
-                "long_name": "sum of squared residuals of flux / median(flux) over the good pixels",
+                "long_name": "chi-squared over the pixels used"
+                if weighted
+                else "sum of squared residuals of flux / median(flux) over the pixels used",
                 "units": "1",
             },
         ),
@@ -53,44 +57,57 @@ def outputs_of(labels: tuple[str, ...], save_model: bool) -> tuple[Output, ...]:
 
 
 def labels_of(
-    names: tuple[str, ...], prepared: Prepared, observed: Observed, solution: Solution
+    names: tuple[str, ...],
+    prepared: Prepared,
+    observed: Observed,
+    fit: Fit,
+    others: Mapping[Flag, Fit],
+    weighted: bool,
 ) -> dict[str, NDArray[Any]]:
-    """Labels, errors, codes and flags of all stars, NaN for those that were not fitted."""
-    star, n_good, result = observed.fitted, observed.n_good, observed.result.clone()
-    p = solution.parameters.double()
-    variance = solution.cost.double() / (n_good[star] - N_PARAMETERS).clamp(min=1)
-    inverse, singular = torch.linalg.inv_ex(solution.hessian.double())
-    pixel_velocity = SPEED_OF_LIGHT * prepared.ln_step
-    rv = SPEED_OF_LIGHT * torch.expm1(prepared.ln_step * p[:, MU])
-    teff = p[:, LN_TEFF].exp()
-    values = torch.stack((rv, teff, p[:, LOGG], p[:, FEH], pixel_velocity * p[:, SIGMA]), dim=1)
-    one = torch.ones_like(rv)
-    slopes = torch.stack(
-        (pixel_velocity * torch.exp(prepared.ln_step * p[:, MU]), teff, one, one, pixel_velocity * one), dim=1
-    )
-    order = [MU, LN_TEFF, LOGG, FEH, SIGMA]
-    covariance = (
-        inverse[:, order][:, :, order] * variance[:, None, None] * slopes[:, :, None] * slopes[:, None]
-    )
+    """Labels, errors, codes and flags of all stars, NaN for those that were not fitted.
 
-    at_bound = (solution.parameters <= prepared.lower) | (solution.parameters >= prepared.upper)
+    Parameters
+    ----------
+    names : tuple of str
+        Labels in their order.
+    prepared : Prepared
+    observed : Observed
+    fit : Fit
+        Of the fitted stars; whence the labels.
+    others : mapping of Flag to Fit
+        Fits that should agree within the errors, and the flag of a star where one does not.
+    weighted : bool
+        Whether the weights were inverse variances.
+    """
+    values, covariance, singular = _physical(prepared, fit, weighted)
+    solution, n_good = fit.solution, (fit.root > 0).sum(-1)
+    low, high = solution.parameters <= prepared.lower, solution.parameters >= prepared.upper
+    if prepared.model.instrument is not None:
+        low[:, SIGMA] = False  # a star that rotates too slowly to be seen is no failure
+    at_bound = (low | high).any(-1)
     negative = ~(solution.extra[:, 0] > 0)
     code = solution.result.clone()
     ok = code == int(Result.CONVERGED)
-    code[ok & (singular != 0)] = int(Result.SINGULAR)
-    code[ok & at_bound.any(-1)] = int(Result.OUT_OF_BOUNDS)
+    code[ok & singular] = int(Result.SINGULAR)
+    code[ok & at_bound] = int(Result.OUT_OF_BOUNDS)
     code[ok & negative] = int(Result.NEGATIVE_SHAPE)
-    values[code == int(Result.NON_FINITE)] = torch.nan
-    covariance[(code == int(Result.NON_FINITE)) | (singular != 0)] = torch.nan
+    lost = code == int(Result.NON_FINITE)
+    values[lost] = torch.nan
+    covariance[lost | singular] = torch.nan
 
-    flags = torch.zeros(len(star), dtype=torch.int32, device=star.device)
-    flags |= at_bound.any(-1) * int(Flag.EDGE_OF_GRID) | negative * int(Flag.NEGATIVE_SHAPE)
-    flags |= (2 * n_good[star] < prepared.n_pixel) * int(Flag.FEW_PIXELS)
+    flags = at_bound * int(Flag.EDGE_OF_GRID) | negative * int(Flag.NEGATIVE_SHAPE)
+    flags |= (2 * n_good < prepared.n_pixel) * int(Flag.FEW_PIXELS)
     for boundary in prepared.boundaries:
-        flags |= ((teff / boundary - 1.0).abs() < 0.01) * int(Flag.AT_REGIME_BOUNDARY)
+        flags |= ((values[:, names.index("teff")] / boundary - 1.0).abs() < 0.01) * int(
+            Flag.AT_REGIME_BOUNDARY
+        )
+    for flag, other in others.items():
+        flags |= _disagree(values, covariance, *_physical(prepared, other, weighted)[:2]) * int(flag)
 
-    result[star] = code
-    full = _filler(len(result), star)
+    result, used = observed.result.copy(), observed.n_good.copy()
+    result[observed.star] = code.cpu().numpy()
+    used[observed.star] = n_good.cpu().numpy()
+    full = _filler(len(result), observed.star)
     errors = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
     out: dict[str, NDArray[Any]] = {}
     for i, name in enumerate(names):
@@ -98,41 +115,70 @@ def labels_of(
         out[f"{name}_err"] = full(errors[:, i], np.nan, "f8")
     out["covariance"] = full(covariance, np.nan, "f8")
     out["chi2"] = full(solution.cost, np.nan, "f8")
-    out["n_good"] = n_good.cpu().numpy().astype("i4")
+    out["n_good"] = used
     out["n_iter"] = full(solution.n_iter, 0, "i2")
-    out["result"] = result.cpu().numpy()
+    out["result"] = result
     out["flags"] = full(flags, 0, "u2")
     return out
 
 
-def _filler(n_star: int, star: Tensor) -> Any:
-    where = star.cpu().numpy()
+def _physical(prepared: Prepared, fit: Fit, weighted: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Labels (star, 5), their covariance (star, 5, 5), and where it cannot be had (star,).
 
+    Covariance as in Liang et al. (2025), section 2.2, step 9, with the pixels used as their p.
+    """
+    p = fit.solution.parameters.double()
+    inverse, info = torch.linalg.inv_ex(fit.solution.hessian.double())
+    singular = (info != 0) | ~torch.isfinite(inverse).flatten(1).all(-1)
+    if not weighted:
+        freedom = ((fit.root > 0).sum(-1) - N_PARAMETERS).clamp(min=1)
+        inverse = inverse * (fit.solution.cost.double() / freedom)[:, None, None]
+    pixel_velocity = SPEED_OF_LIGHT * prepared.ln_step
+    teff, one = p[:, LN_TEFF].exp(), torch.ones_like(p[:, MU])
+    rv = SPEED_OF_LIGHT * torch.expm1(prepared.ln_step * p[:, MU])
+    width, by_width = pixel_velocity * p[:, SIGMA], pixel_velocity * one
+    if prepared.model.instrument is not None:  # the parameter is the square of v sin i
+        root = p[:, SIGMA].sqrt()
+        width, by_width = pixel_velocity * root, 0.5 * pixel_velocity / root
+    values = torch.stack((rv, teff, p[:, LOGG], p[:, FEH], width), dim=1)
+    by_mu = pixel_velocity * torch.exp(prepared.ln_step * p[:, MU])
+    slopes = torch.stack((by_mu, teff, one, one, by_width), dim=1)
+    order = [MU, LN_TEFF, LOGG, FEH, SIGMA]
+    covariance = inverse[:, order][:, :, order] * slopes[:, :, None] * slopes[:, None]
+    return values, covariance, singular
+
+
+def _disagree(values: Tensor, covariance: Tensor, others: Tensor, covariance_of_others: Tensor) -> Tensor:
+    """Whether any label differs by more than the errors of both, added in quadrature; shape (star,)."""
+    variance = (covariance + covariance_of_others).diagonal(dim1=-2, dim2=-1)
+    # A difference that cannot be judged is no agreement.
+    return ~((values - others).abs() <= variance.clamp(min=0).sqrt()).all(-1)
+
+
+def _filler(n_star: int, star: NDArray[np.int64]) -> Callable[[Tensor, float, str], NDArray[Any]]:
     def full(values: Tensor, fill: float, dtype: str) -> NDArray[Any]:
         out = np.full((n_star, *values.shape[1:]), fill, dtype=dtype)
-        out[where] = values.detach().cpu().numpy()
+        out[star] = values.detach().cpu().numpy()
         return out
 
     return full
 
 
 def spectra_of(
-    block: Block, prepared: Prepared, observed: Observed, solution: Solution, lanes: int
+    block: Block, prepared: Prepared, observed: Observed, fit: Fit, lanes: int
 ) -> dict[str, NDArray[Any]]:
     """Models in the units of the observed flux, NaN outside the window, and the pixels used."""
-    star = observed.fitted
     model = np.full(block.flux.shape, np.nan, dtype="f4")
     mask = np.zeros(block.flux.shape, dtype="u1")
-    mask[:, prepared.pixels] = (observed.root > 0)[:, : prepared.n_pixel].cpu().numpy()
+    mask[observed.star, prepared.pixels] = (fit.root > 0)[:, : prepared.n_pixel].cpu().numpy()
 
     def spectrum(index: Tensor) -> Tensor:
-        some = star[index]
         _, found = prepared.model.fit_shape(
-            solution.parameters[index], observed.flux[some], observed.root[some]
+            fit.solution.parameters[index], observed.flux[index], fit.root[index]
         )
-        return (found[:, : prepared.n_pixel] * observed.scale[some, None]).float()
+        return (found[:, : prepared.n_pixel] * observed.scale[index, None]).float()
 
-    found = in_lanes(spectrum, len(star), lanes, star.device)
+    found = in_lanes(spectrum, len(observed.star), lanes, fit.root.device)
     if found:
-        model[star.cpu().numpy(), prepared.pixels] = torch.cat(found).cpu().numpy()
+        model[observed.star, prepared.pixels] = torch.cat(found).cpu().numpy()
     return {"model": model, "fit_mask": mask}

@@ -23,6 +23,11 @@ _LEAST_SHAPE = 1e-3  # of the median flux; below it a relative residual says not
 SHIFTS = range(-10, 11, 2)  # pixels; lines are about 2.4 pixels wide
 
 _TEFF = (3400, 3800, 4200, 4600, 5000, 5500, 6000, 6500, 7200, 8000, 9000, 10500, 13000, 17000, 25000)
+# Among solar-type stars the best template leads to the lowest cost. Where regimes of the emulator meet, and where the
+# Balmer lines peak, there are several minima: there the best template of each temperature that correlates nearly
+# as well is tried too, and the next best two in any case (docs/design/a-stars.md).
+_HOT, _COLD = 8000, 4200
+_NEARLY, _AT_LEAST = 0.98, 3
 _FEH = (-1.6, -0.6, 0.1)
 
 
@@ -42,11 +47,19 @@ class CoarseGrid:
     parameters : Tensor, shape (template, 5)
     templates : Tensor of float32, shape (wavelength, template)
         Unit norm.
+    basis : ShapeBasis
+        What is taken off before correlating.
+    band : Tensor of int64, shape (template,)
+        Index of the template's temperature.
+    teff : tuple of int
+        The temperatures [K].
     """
 
     parameters: Tensor
     templates: Tensor
     basis: ShapeBasis
+    band: Tensor
+    teff: tuple[int, ...]
 
     @classmethod
     def build(
@@ -80,13 +93,36 @@ class CoarseGrid:
         templates = templates / templates.norm(dim=1, keepdim=True)
         unused = padded(len(templates)) - len(templates)
         templates = torch.nn.functional.pad(templates, (0, 0, 0, unused))
-        return cls(torch.cat(moved), templates.to(torch.float32).mT.contiguous(), basis)
+        teff = tuple(sorted({row[0] for row in rows}))
+        band = torch.tensor([teff.index(row[0]) for row in rows], device=flux.device).repeat(len(SHIFTS))
+        return cls(torch.cat(moved), templates.to(torch.float32).mT.contiguous(), basis, band, teff)
 
-    def best(self, flux: Tensor, root: Tensor) -> Tensor:
-        """Parameters of the best template of each star; arguments as for ``ForwardModel.fit_shape``."""
-        lines = _without_shape(self.basis, flux, root)
-        score = lines.to(torch.float32) @ self.templates
-        return self.parameters[score[:, : len(self.parameters)].argmax(dim=1)]
+    def starts(self, flux: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
+        """Parameters that the fits of each star begin with; arguments as for ``ForwardModel.fit_shape``.
+
+        Returns
+        -------
+        parameters : Tensor, shape (star, start, 5)
+            The best template at each temperature, the best of all first.
+        tried : Tensor of bool, shape (star, start)
+            Which of them to try; the first always.
+        """
+        lines = _without_shape(self.basis, flux * root, root)
+        score = (lines.to(torch.float32) @ self.templates)[:, : len(self.parameters)]
+        # The best template at each temperature, and which temperatures to try.
+        template = torch.stack(
+            [self._best_of(score, torch.nonzero(self.band == i)[:, 0]) for i in range(len(self.teff))], dim=1
+        )
+        ordered, order = score.gather(1, template).sort(dim=1, descending=True, stable=True)
+        first = torch.tensor(self.teff, device=order.device)[order[:, :1]]
+        rank = torch.arange(order.shape[1], device=order.device)
+        several = (first >= _HOT) | (first <= _COLD)
+        also = several & ((ordered > _NEARLY * ordered[:, :1]) | (rank < _AT_LEAST))
+        return self.parameters[template.gather(1, order)], (rank == 0) | also
+
+    @staticmethod
+    def _best_of(score: Tensor, templates: Tensor) -> Tensor:
+        return templates[score[:, templates].argmax(dim=1)]
 
 
 def _without_shape(basis: ShapeBasis, flux: Tensor, root: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
-"""Gaussian line broadening and radial velocity as one discrete convolution on a log-wavelength grid."""
+"""Line broadening and radial velocity as one discrete convolution on a log-wavelength grid."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -39,6 +41,59 @@ def gaussian_kernel(mu: Tensor, sigma: Tensor, reach: int) -> tuple[Tensor, Tens
     mean = (kernel[:, None] * slopes).sum(-1, keepdim=True)
     needed = slice(reach - widest, reach + widest + 1)
     return kernel[:, needed], (kernel[:, None] * (slopes - mean))[..., needed]
+
+
+LIMB_DARKENING = 0.6
+_NODES = 24
+
+
+def rotation_kernel(mu: Tensor, square: Tensor, sigma: float, reach: int) -> tuple[Tensor, Tensor]:
+    """Normalised kernels of a Gaussian instrument and a rotating star, and their derivatives.
+
+    Parameters
+    ----------
+    mu : Tensor, shape (star,)
+        Shift [pixels].
+    square : Tensor, shape (star,)
+        Square of v sin i [pixels^2], positive. Kernels are even in v sin i: by its square their derivative does not
+        vanish at slow rotation, and a fit can tell an upper limit.
+    sigma : float
+        Of the instrument's Gaussian [pixels].
+    reach : int
+        As for `gaussian_kernel`.
+
+    Returns
+    -------
+    kernel : Tensor, shape (star, tap)
+    derivatives : Tensor, shape (star, 2, tap)
+        With respect to mu and square.
+
+    Notes
+    -----
+    Gray's profile (The Observation and Analysis of Stellar Photospheres, 3rd ed., equation 18.14) with linear limb
+    darkening, G(u) ~ 2 (1 - e) sqrt(1 - u^2) + (pi e / 2) (1 - u^2), is integrated against the Gaussian at the nodes
+    of Gauss-Chebyshev quadrature of the second kind.
+    """
+    angle = torch.arange(1, _NODES + 1, dtype=mu.dtype, device=mu.device) * (math.pi / (_NODES + 1))
+    node = torch.cos(angle)
+    share = torch.sin(angle) ** 2 * (
+        2 * (1 - LIMB_DARKENING) + 0.5 * math.pi * LIMB_DARKENING * torch.sin(angle)
+    )
+    share = share / share.sum()
+    v = square.sqrt()[:, None, None]
+    widest = min(math.ceil(float((mu.abs() + v[:, 0, 0]).max()) + TRUNCATION * sigma), reach)
+    offset = torch.arange(-reach, reach + 1, dtype=mu.dtype, device=mu.device)
+    z = (offset - mu[:, None, None] - v * node[:, None]) / sigma  # (star, node, tap)
+    part = torch.where(z.abs() <= TRUNCATION, torch.exp(-0.5 * z * z), 0.0) * share[:, None]
+    weight = part.sum(1)
+    total = weight.sum(-1, keepdim=True)
+    slope = part * z / sigma
+    by_square = (slope * node[:, None]).sum(1) / (2 * v[:, :, 0])
+    slopes = torch.stack((slope.sum(1), by_square), dim=1)
+    kernel = weight / total
+    derivatives = (slopes - slopes.sum(-1, keepdim=True) * kernel[:, None]) / total[:, None]
+    needed = slice(reach - widest, reach + widest + 1)
+    return kernel[:, needed], derivatives[..., needed]
 
 
 def convolve(flux: Tensor, kernel: Tensor, out: Tensor | None = None) -> Tensor:

@@ -16,8 +16,12 @@ MAX_GROWTH = 20
 FORGIVEN_FIRST, FORGIVEN_LATER = 0.5, 0.2
 
 
-def clean(residual: Tensor, model: Tensor, usable: Tensor, used: Tensor, forgiven: Tensor) -> Tensor:
+def clean(residual: Tensor, model: Tensor, usable: Tensor, used: Tensor, forgiven: float) -> Tensor:
     """Decide which pixels of each star to use in the next fit.
+
+    Two things that the paper leaves open are as in the published program: the threshold is chosen by the pixels that
+    the last fit used, though it then applies to all; and a star none of whose used pixels exceeds it keeps its
+    pixels, which ends its cleaning.
 
     Parameters
     ----------
@@ -27,30 +31,50 @@ def clean(residual: Tensor, model: Tensor, usable: Tensor, used: Tensor, forgive
         Pixels that may be used at all.
     used : Tensor of bool, shape (star, pixel)
         Pixels of the last fit; they set the scatter.
-    forgiven : Tensor, shape (star,)
-        The factor f_shift: 0.5 in a star's first round, 0.2 after.
+    forgiven : float
+        The factor f_shift: 0.5 in the first round, 0.2 after.
 
     Returns
     -------
     Tensor of bool, shape (star, pixel)
     """
-    excess = residual.abs() - forgiven[:, None] * _gradient(model)
+    excess = residual.abs() - forgiven * _gradient(model)
     sigma = _scatter(residual, used)
-    out = _primary(excess, sigma, usable)
+    threshold, found = _threshold(excess, sigma, used)
+    out = usable & (excess > threshold[:, None])
     out = out | (_beside(out) & usable & (excess > NEIGHBOUR_THRESHOLD * sigma[:, None]))
-    sigma = _scatter(residual, usable & ~out)
-    # A pixel joins a neighbour that is out if its residual has the same sign and is not larger.
-    candidate = usable & (excess > sigma[:, None])
-    product = residual[:, 1:] * residual[:, :-1] > 0
+    out = _grow(out, residual, excess, usable)
+    return torch.where(found[:, None], usable & ~out, used)
+
+
+def _threshold(excess: Tensor, sigma: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
+    """The first threshold that does not take too many, else the last; and whether it takes any; shapes (star,)."""
+    limit = MAX_FRACTION * used.sum(1)
+    threshold, count = torch.zeros_like(sigma), torch.full_like(limit, torch.inf)
+    for factor in THRESHOLDS:
+        too_many = count > limit
+        threshold = torch.where(too_many, factor * sigma, threshold)
+        taken = (used & (excess > threshold[:, None])).sum(1)
+        count = torch.where(too_many, taken.to(count.dtype), count)
+    return threshold, count > 0
+
+
+def _grow(out: Tensor, residual: Tensor, excess: Tensor, usable: Tensor) -> Tensor:
+    """Let pixels join a neighbour that is out, where the residual has the same sign and is not larger."""
     size = residual.abs()
-    from_left = candidate[:, 1:] & product & (size[:, 1:] <= size[:, :-1])
-    from_right = candidate[:, :-1] & product & (size[:, :-1] <= size[:, 1:])
+    same_sign = residual[:, 1:] * residual[:, :-1] > 0
+    from_left = same_sign & (size[:, 1:] <= size[:, :-1])
+    from_right = same_sign & (size[:, :-1] <= size[:, 1:])
     for _ in range(MAX_GROWTH):
+        left = usable & ~out
+        candidate = left & (excess > _scatter(residual, left)[:, None])
         grown = out.clone()
-        grown[:, 1:] |= from_left & out[:, :-1]
-        grown[:, :-1] |= from_right & out[:, 1:]
+        grown[:, 1:] |= candidate[:, 1:] & from_left & out[:, :-1]
+        grown[:, :-1] |= candidate[:, :-1] & from_right & out[:, 1:]
+        if torch.equal(grown, out):
+            break
         out = grown
-    return usable & ~out
+    return out
 
 
 def _gradient(model: Tensor) -> Tensor:
@@ -68,18 +92,6 @@ def _scatter(residual: Tensor, used: Tensor) -> Tensor:
     n = weight.sum(1).clamp(min=1)
     mean = (weight * residual).sum(1) / n
     return ((weight * (residual - mean[:, None]) ** 2).sum(1) / n).sqrt()
-
-
-def _primary(excess: Tensor, sigma: Tensor, usable: Tensor) -> Tensor:
-    """Sharp outliers at the first threshold that does not take too many, else at the last."""
-    limit = MAX_FRACTION * usable.sum(1)
-    chosen = torch.zeros_like(usable)
-    settled = torch.zeros_like(usable[:, 0])
-    for threshold in THRESHOLDS:
-        out = usable & (excess > threshold * sigma[:, None])
-        chosen = torch.where(settled[:, None], chosen, out)
-        settled = settled | (out.sum(1) <= limit)
-    return chosen
 
 
 def _beside(out: Tensor) -> Tensor:

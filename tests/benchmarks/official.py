@@ -29,8 +29,8 @@ LABELS = ("teff", "logg", "feh")
 def cost_at(lasp: specxr.LASP, block: Block, labels: np.ndarray) -> np.ndarray:
     """Lowest cost with Teff, logg and [Fe/H] held, shape (star,)."""
     prepared = lasp.prepare(block.grid)
-    observed = observe(block, prepared, lasp.degree)
-    start = prepared.coarse.best(observed.flux, observed.root)
+    observed = observe(block, prepared, lasp.degree, lasp.quantile, lasp.weighted)
+    start = prepared.coarse.starts(observed.flux, observed.root)[0][:, 0]
     start[:, LN_TEFF] = torch.from_numpy(np.log(labels[:, 0]))
     start[:, LOGG], start[:, FEH] = torch.from_numpy(labels[:, 1]), torch.from_numpy(labels[:, 2])
     lower, upper = (bound.repeat(len(labels), 1) for bound in (prepared.lower, prepared.upper))
