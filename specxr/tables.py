@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from specxr.vocabulary import LABELS, STAR, Result
+from specxr.vocabulary import DISTRUST, LABELS, STAR, Result
 
 SUFFIXES = (".csv", ".parquet", ".fits")
 
@@ -29,13 +29,18 @@ def label_table(labels: xr.Dataset) -> pd.DataFrame:
     -------
     DataFrame
         One row a star: ``obsid``, ``ra``, ``dec``, each label [units of the vocabulary] and its error,
-        ``chi2``, ``n_good``, ``n_iter``, ``result`` (the name of its code) and ``flags``.
+        ``chi2``, ``n_good``, ``n_iter``, ``result`` (the name of its code) and ``flags``; and ``recommended`` where
+        the run made both checks (``clean`` and ``two_stage``): the fit converged and nothing speaks against it.
     """
     names = [name for label in LABELS for name in (label, f"{label}_err")]
     columns = [name for name in ("obsid", "ra", "dec", *names, *_DIAGNOSTICS) if name in labels.variables]
     # All in one computation: one at a time would fit the stars once for each column.
     values = labels[columns].reset_coords().compute()
     table = pd.DataFrame({name: values[name].values for name in columns if values[name].dims == (STAR,)})
+    checked = all(labels.attrs.get(check) in (True, "true") for check in ("clean", "two_stage"))
+    if checked and {"result", "flags"} <= set(table):
+        converged = table["result"] == int(Result.CONVERGED)
+        table["recommended"] = converged & ((table["flags"] & int(DISTRUST)) == 0)
     if "result" in table:
         table["result"] = [Result(code).name.lower() for code in table["result"]]
     return table

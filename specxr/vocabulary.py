@@ -112,6 +112,17 @@ class Flag(IntFlag):
     AT_REGIME_BOUNDARY = 64  # within 1 % of a temperature where the emulator changes regime
 
 
+# A star with none of these may be recommended; standing at a boundary of the emulator is no fault of its own.
+DISTRUST = (
+    Flag.EDGE_OF_GRID
+    | Flag.OUTSIDE_TRAINING
+    | Flag.NEGATIVE_SHAPE
+    | Flag.FEW_PIXELS
+    | Flag.CLEAN_DISAGREES
+    | Flag.STAGES_DISAGREE
+)
+
+
 def flag_attrs(flags: type[IntFlag], dtype: str = "uint8") -> dict[str, object]:
     """CF attributes ``flag_masks`` and ``flag_meanings`` of a bit mask variable."""
     import numpy as np

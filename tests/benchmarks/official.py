@@ -1,12 +1,13 @@
 """Print how LASP compares with the official labels of LAMOST DR10 and the published ones of 15 stars.
 
-    python tests/benchmarks/official.py [--shared ../shared]
+    python tests/benchmarks/official.py [--clean] [--shared ../shared]
 
 For the A stars also: the fraction of fits that ended at a lower cost than the official labels allow, where radial
 velocity, line width and shape are fitted with the official Teff, logg and [Fe/H] held.
 """
 
 import argparse
+import itertools
 import os
 import tempfile
 from pathlib import Path
@@ -55,11 +56,17 @@ def spread(difference: np.ndarray) -> str:
 def official(lasp: specxr.LASP, cube, table: pd.DataFrame) -> None:
     labels = specxr.infer(cube, lasp)[[*LABELS, "chi2"]].to_dataframe().reset_index(drop=True)
     difference = labels[list(LABELS)] - table[list(LABELS)]
-    print("\nOurs - official, median +- 1.48 MAD, S/N_g > 50")
-    for kind in "GFA":
-        rows = ((table.type == kind) & (table.snrg > 50) & labels.teff.notna()).to_numpy()
+    print(
+        f"\n{'Clean' if lasp.clean else 'No Clean'}, ours - official, median +- 1.48 MAD, by type and S/N_g"
+    )
+    for kind, (low, high) in itertools.product(
+        "GFA", ((50, np.inf), (10, 30), (30, 60), (60, 120), (120, np.inf))
+    ):
+        rows = (
+            (table.type == kind) & (table.snrg > low) & (table.snrg <= high) & labels.teff.notna()
+        ).to_numpy()
         shown = "  ".join(f"{name} {spread(difference[name][rows])}" for name in LABELS)
-        print(f"  {kind} {rows.sum():4d}  {shown}")
+        print(f"  {kind} {low:4d}-{high:3.0f} {rows.sum():4d}  {shown}")
     block = Block(grid_of(cube), cube.flux.values, cube.ivar.values, cube.mask.values)
     held = cost_at(lasp, block, table[list(LABELS)].to_numpy(float))
     print("\nA stars by official Teff: N, Teff, beyond 300 K, lower cost than at the official labels")
@@ -78,8 +85,10 @@ def published(lasp: specxr.LASP, cube, shared: Path) -> None:
     labels = specxr.infer(cube, lasp).compute()
     stages = np.load(shared / "pylasp/reference_stages.npz")
     row = {Path(str(name)).stem: i for i, name in enumerate(stages["ID"])}
-    wanted = stages["nc_out"][[row[Path(str(name)).stem] for name in cube.file.values]]
-    print("\nWhole path (FITS, native vacuum pixels) - published No Clean, 15 stars: median, std, largest")
+    wanted = stages["cl_out" if lasp.clean else "nc_out"][
+        [row[Path(str(name)).stem] for name in cube.file.values]
+    ]
+    print("\nWhole path (FITS, native vacuum pixels) - published, 15 stars: median, std, largest")
     for i, name in enumerate(("rv", *LABELS)):
         difference = labels[name].values - wanted[:, i]
         print(
@@ -91,8 +100,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     default = os.environ.get("SPECXR_SHARED", "../shared")
     parser.add_argument("--shared", type=Path, default=Path(default))
-    shared = parser.parse_args().shared / "data"
-    lasp = specxr.LASP(shared / "elodie/elodie32_flux_tgm_4199_5700.fits")
+    parser.add_argument("--clean", action="store_true")
+    options = parser.parse_args()
+    shared = options.shared / "data"
+    lasp = specxr.LASP(shared / "elodie/elodie32_flux_tgm_4199_5700.fits", clean=options.clean)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         report = ingest("lamost-lrs", shared / "lamost_dr10/fits", path / "dr10.zarr")

@@ -1,0 +1,60 @@
+"""Print how labels depend on where fits begin: 5000 K or 7500 K, for `lm` and `adam` (Liang et al. 2025, section 4.2.2).
+
+    python tests/benchmarks/starts.py [--shared ../shared] [--stars 300]
+
+Spectra of LAMOST DR10, all types alike; `lm` fits all, `adam` the first ``--stars`` of a random order.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from specxr import LASP
+from specxr.estimators.base import Block
+from specxr.readers.lamost_lrs import GRID, read
+
+START = {"5000 K": (5000, 3, -0.5), "7500 K": (7500, 3, -0.5)}
+
+
+def compare(a: dict, b: dict) -> str:
+    moved = (
+        (abs(a["teff"] - b["teff"]) > 100) | (abs(a["logg"] - b["logg"]) > 0.1) | (abs(a["rv"] - b["rv"]) > 1)
+    )
+    shown = "  ".join(
+        f"{name} {np.nanmedian(a[name] - b[name]):+.4f} {np.nanstd(a[name] - b[name]):.4f}"
+        for name in ("rv", "teff", "logg", "feh")
+    )
+    return f"median, std: {shown};  beyond 100 K, 0.1 dex or 1 km/s: {moved.sum()} of {len(moved)} ({moved.mean():.2%})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shared", type=Path, default=Path(os.environ.get("SPECXR_SHARED", "../shared")))
+    parser.add_argument("--stars", type=int, default=300)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    shared = options.shared / "data"
+    table = pd.read_csv(shared / "lamost_dr10/labels.csv").sample(frac=1, random_state=1)
+    spectra = [read(shared / "lamost_dr10/fits" / name) for name in table.file]
+    everyone = [np.stack([getattr(s, name) for s in spectra]) for name in ("flux", "ivar", "mask")]
+    emulator = shared / "elodie/elodie32_flux_tgm_4199_5700.fits"
+    for solver, n_star in (("lm", len(spectra)), ("adam", options.stars)):
+        block = Block(GRID, *(array[:n_star] for array in everyone))
+        own = LASP(emulator, solver=solver).estimate(block)
+        given = {
+            name: LASP(emulator, solver=solver, start=start).estimate(block) for name, start in START.items()
+        }
+        for kind in ("all", "A", "F", "G"):
+            rows = np.ones(n_star, bool) if kind == "all" else (table.type == kind).to_numpy()[:n_star]
+            some = {name: {k: v[rows] for k, v in out.items()} for name, out in {"own": own, **given}.items()}
+            print(f"{solver:4s} {kind:3s} 5000 K - 7500 K       {compare(some['5000 K'], some['7500 K'])}")
+            for name in START:
+                print(f"{solver:4s} {kind:3s} {name} - own start   {compare(some[name], some['own'])}")
+
+
+if __name__ == "__main__":
+    main()
