@@ -222,6 +222,34 @@ def test_labels_and_cost_of_the_published_program(published, capsys):
     assert (out["chi2"] * median**2 <= cost * (1 + 1e-6)).all()
 
 
+def test_cleaning_of_the_published_program(published, capsys):
+    stages, block, elodie = published
+    out = dataclasses.replace(elodie, clean=True).estimate(block)
+    different = (out["fit_mask"] != stages["cl_mask"]).sum(axis=1)
+    median = np.array([np.median(f[m > 0]) for f, m in zip(stages["flux"], stages["mask0"], strict=True)])
+    cost = (stages["cl_mask"] * (stages["flux"] - stages["cl_model"]) ** 2).sum(1) / median**2
+    # The published program fits to 1e-3 only while it cleans, so that its last fit may be short of the minimum, and
+    # two stars end with other pixels (docs/lasp.md). Its labels can be asked for where it reached the minimum.
+    same = different == 0
+    reached = same & (cost <= out["chi2"] * (1 + 5e-6))
+    with capsys.disabled():
+        print(f"\nLASP - published Clean, 15 stars: pixels that differ {different.tolist()}")
+        print(
+            f"  std of all, of {same.sum()} with the same pixels, of {reached.sum()} where its fit had converged"
+        )
+        limits = {"rv": 0.05, "teff": 5.0, "logg": 0.005, "feh": 0.003}
+        for i, (name, limit) in enumerate(limits.items()):
+            d = out[name] - stages["cl_out"][:, i]
+            print(
+                f"  {name:5s} {d.std():8.4f} {d[same].std():8.4f} {d[reached].std():8.4f}  (at most {limit})"
+            )
+            assert d[reached].std() <= limit
+    assert same.sum() >= 13
+    assert different.max() <= 5
+    assert reached.sum() >= 10
+    assert (out["chi2"][same] <= cost[same] * (1 + 1e-6)).all()
+
+
 def test_errors_of_the_published_program(published):
     stages, block, elodie = published
     out = elodie.estimate(block)

@@ -196,3 +196,27 @@ def test_wrong_options_are_refused():
         LASP(vsini=True).check(grid)
     with pytest.raises(ValueError, match="Use an emulator of higher resolving power"):
         LASP(vsini=True, resolving_power=20000.0).check(GRID)
+
+
+@pytest.mark.parametrize("clean", [False, True])
+def test_galaxies_and_whatever_else_a_plate_holds_get_a_code(shared, clean):
+    from specxr.readers.lamost_lrs import GRID as LAMOST
+    from specxr.readers.lamost_lrs import read
+
+    files = sorted((shared / "lamost_dr7_plate/fits").glob("*.fits*"))[::3]
+    found = [read(file) for file in files]
+    arrays = [np.stack([getattr(s, name) for s in found]) for name in ("flux", "ivar", "mask")]
+    block = dataclasses.replace(block_of(arrays[0], LAMOST), flux=arrays[0], ivar=arrays[1], mask=arrays[2])
+    out = LASP("default", clean=clean, two_stage=True).estimate(block)
+    assert set(out["result"]) <= set(map(int, Result))
+    fitted = np.isin(out["result"], [Result.NON_FINITE, Result.TOO_FEW_PIXELS], invert=True)
+    assert np.isfinite(out["teff"][fitted]).all()
+    assert np.isnan(out["teff"][~fitted]).all()
+
+
+def test_infinite_inverse_variance_is_no_weight(block):
+    ivar = block.ivar.copy()
+    ivar[2, 500:520] = np.inf
+    out = LASP("default", weighted=True).estimate(dataclasses.replace(block, ivar=ivar))
+    assert out["n_good"][2] == out["n_good"][1] - 20
+    assert np.isfinite(out["teff"]).all()

@@ -1,4 +1,4 @@
-"""Print how labels depend on where fits begin: 5000 K or 7500 K, for `lm` and `adam` (Liang et al. 2025, section 4.2.2).
+"""Print how labels depend on where fits begin, for `lm` and `adam` (Liang et al. 2025, section 4.2.2).
 
     python tests/benchmarks/starts.py [--shared ../shared] [--stars 300]
 
