@@ -336,6 +336,11 @@ def _check_aligned(labels: xr.Dataset, cube: xr.Dataset) -> None:
         )
 
 
+def open_group(path: str | os.PathLike[str], mode: Literal["r", "r+"] = "r") -> zarr.Group:
+    """Open the store of a cube as a Zarr group."""
+    return zarr.open_group(_zarr_group(path), mode=mode)
+
+
 def _zarr_group(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     if not path.exists():
