@@ -17,7 +17,7 @@ from specxr.cube import grid_of, validate
 from specxr.estimators.base import Block, Estimator, Grid, Output
 from specxr.vocabulary import LABEL, LABEL_, STAR, WAVELENGTH
 
-_SPECTRA = ("flux", "ivar", "mask")
+SPECTRA = ("flux", "ivar", "mask")
 # Besides the labels themselves, what a reader of the labels wants to see of each star.
 _CARRIED = ("obsid", "ra", "dec")
 
@@ -49,7 +49,7 @@ def infer(cube: xr.Dataset, estimator: Estimator) -> xr.Dataset:
     grid = grid_of(cube)
     estimator.check(grid)
     # Coordinates would be copied into every task of the graph; they are put back outside of it.
-    spectra = cube[list(_SPECTRA)].drop_vars([name for name in cube.coords]).drop_attrs()
+    spectra = cube[list(SPECTRA)].drop_vars([name for name in cube.coords]).drop_attrs()
     if spectra.chunks:
         spectra = spectra.chunk({WAVELENGTH: -1})
         template = _template(spectra, estimator)
@@ -85,13 +85,26 @@ def _sizes(spectra: Any, estimator: Estimator) -> dict[str, int]:
     return {STAR: spectra[STAR], WAVELENGTH: spectra[WAVELENGTH], LABEL: n_label, LABEL_: n_label}
 
 
+def declare(cube: xr.Dataset, estimator: Estimator) -> xr.Dataset:
+    """Labels of no star: all that `infer` says of its variables, with no values in them."""
+    sizes = _sizes({**cube.sizes, STAR: 0}, estimator)
+    empty = {o.name: (o.dims, np.zeros([sizes[d] for d in o.dims], o.dtype)) for o in estimator.outputs}
+    return _annotate(xr.Dataset(empty), cube.isel({STAR: slice(0, 0)}), estimator)
+
+
 def _infer_block(spectra: xr.Dataset, estimator: Estimator, grid: Grid) -> xr.Dataset:
-    """Fit one block and check what came back against the declaration."""
-    block = Block(grid, *(spectra[name].transpose(STAR, WAVELENGTH).values for name in _SPECTRA))
+    block = Block(grid, *(spectra[name].transpose(STAR, WAVELENGTH).values for name in SPECTRA))
+    found = fit_block(block, estimator)
+    return xr.Dataset({o.name: (o.dims, found[o.name]) for o in estimator.outputs})
+
+
+def fit_block(block: Block, estimator: Estimator) -> dict[str, np.ndarray]:
+    """Fit one block with one thread of torch, and check what came back against the declaration."""
     with _one_torch_thread():
         found = estimator.estimate(block)
-    sizes = _sizes(spectra.sizes, estimator)
-    return xr.Dataset({o.name: (o.dims, _checked(found, o, sizes, estimator)) for o in estimator.outputs})
+    n_star, n_wavelength = block.flux.shape
+    sizes = _sizes({STAR: n_star, WAVELENGTH: n_wavelength}, estimator)
+    return {o.name: _checked(found, o, sizes, estimator) for o in estimator.outputs}
 
 
 def _checked(

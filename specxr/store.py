@@ -46,7 +46,7 @@ def open_cube(path: str | os.PathLike[str]) -> xr.Dataset:
     except ValueError as error:
         raise ValueError(f"{path} is not a cube: {error}") from error
     # Dask blocks are the units of writing (shards where there are any): xarray alone would take inner chunks.
-    blocks = {STAR: _write_unit(zarr.open_group(path, mode="r")["flux"]), WAVELENGTH: -1}
+    blocks = {STAR: write_unit(zarr.open_group(path, mode="r")["flux"]), WAVELENGTH: -1}
     others = [name for name in cube.variables if name not in (*PIXEL_VARIABLES, WAVELENGTH)]
     chunked = xr.open_zarr(path, consolidated=False, chunks=blocks, drop_variables=others)
     cube = cube.assign({name: chunked.variables[name] for name in PIXEL_VARIABLES})
@@ -183,7 +183,7 @@ def write_region(
     for name, variable in data.variables.items():
         _check_region(str(name), stored, stars, data.sizes[STAR])
         if variable.chunks is not None:
-            data[name] = variable.chunk({STAR: _write_unit(stored[str(name)])})
+            data[name] = variable.chunk({STAR: write_unit(stored[str(name)])})
     data.to_zarr(path, group=group, region={STAR: stars}, mode="r+", consolidated=False)
 
 
@@ -275,7 +275,7 @@ def _ordered(data: xr.Dataset) -> xr.Dataset:
     return data[[name for name in first if name in data] + sorted(set(data.data_vars) - set(first))]
 
 
-def _write_unit(array: zarr.Array) -> int:
+def write_unit(array: zarr.Array) -> int:
     """Stars that must be written together: those of a shard, or of a chunk where there are no shards."""
     axis = array.metadata.dimension_names.index(STAR)
     return int((array.shards or array.chunks)[axis])
@@ -289,7 +289,7 @@ def _check_region(name: str, stored: zarr.Group, stars: slice, n_stars: int) -> 
             "exists. Write the whole variable first."
         )
     array = stored[name]
-    unit = _write_unit(array)
+    unit = write_unit(array)
     total = array.shape[array.metadata.dimension_names.index(STAR)]
     start, stop, step = stars.indices(total)
     if stop - start != n_stars or step != 1:
