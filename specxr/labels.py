@@ -38,7 +38,10 @@ def declare_labels(
     for name, variable in labels.variables.items():
         if STAR in variable.dims:
             chunks = {**labels[name].sizes, STAR: star_chunk}
-            encoding[str(name)] = {"chunks": tuple(chunks.values()), "fill_value": _fill_value(str(name), variable)}
+            encoding[str(name)] = {
+                "chunks": tuple(chunks.values()),
+                "fill_value": _fill_value(str(name), variable),
+            }
     place = f"{root.path}/labels/{run}".lstrip("/")
     labels.assign_attrs(complete=False).to_zarr(
         root.store, group=place, mode="a", consolidated=False, encoding=encoding

@@ -198,6 +198,12 @@ def write(ledger: zarr.Group, record: BlockRecord) -> None:
     ledger["blocks"][record.index] = json.dumps(asdict(record))
 
 
+def read_block(ledger: zarr.Group, index: int) -> BlockRecord | None:
+    """Read what is recorded of a block in the group of a ledger; None where nothing is."""
+    text = str(ledger["blocks"][index])
+    return BlockRecord(**json.loads(text)) if text else None
+
+
 def open_ledger(path: str | os.PathLike[str], run: str) -> zarr.Group:
     """Open the group of a ledger to write in it."""
     return open_group(path, "r+")[_place(run)]
@@ -228,5 +234,5 @@ def _read_blocks(path: str | os.PathLike[str], run: str, header: Header) -> list
     bounds = blocks_of(header.n_stars, header.stars_per_block)
     return [
         BlockRecord(**json.loads(str(text))) if text else BlockRecord(index, *stars)
-        for index, (stars, text) in enumerate(zip(bounds, written, strict=True))
+        for index, (stars, text) in enumerate(zip(bounds, written, strict=False))
     ]

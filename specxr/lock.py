@@ -38,6 +38,18 @@ class Lock:
         }  # fmt: skip
         return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": holder}).encode()
 
+    def acquire(self) -> dict[str, Any] | None:
+        """Take the lock; returns who else holds it, if somebody does."""
+        for _ in range(2):  # the second time without the stale one
+            sync(self._place.set_if_not_exists(_buffer(self.content)))
+            holder = _read(self._place)
+            if holder is not None and holder["token"] == self._token:
+                return None
+            if holder is not None and not _is_stale(holder):
+                break
+            sync(self._place.delete())
+        return holder
+
     def beat(self) -> None:
         """Renew the lock, if that is due; raise ``RuntimeError`` if another process took it over."""
         if time.time() - self._beaten < BEAT_SECONDS:
@@ -80,15 +92,16 @@ def hold(path: str | os.PathLike[str], name: str) -> Iterator[Lock]:
     BlockingIOError
         Another process holds it.
     """
-    place = _place(path, name)
-    lock = Lock(place, f"{name} of {path}", uuid4().hex)
-    for _ in range(2):
-        sync(place.set_if_not_exists(_buffer(lock.content)))
-        holder = _read(place)
-        if holder is not None and not _is_stale(holder):
-            break
-        sync(place.delete())
-    if holder is None or holder["token"] != json.loads(lock.content)["attributes"]["token"]:
+    try:
+        place = _place(path, name)
+        lock = Lock(place, f"{name} of {path}", uuid4().hex)
+        holder = lock.acquire()
+    except OSError as error:
+        raise type(error)(
+            f"cannot write in {path}: {error}. A store with room and permission to write is required. Make it "
+            "writable, or copy the cube to a place that is."
+        ) from error
+    if holder is not None:
         raise BlockingIOError(_held(path, name, holder))
     try:
         yield lock
@@ -128,11 +141,11 @@ def _lives(pid: int) -> bool:
         return False
 
 
-def _held(path: str | os.PathLike[str], name: str, holder: dict[str, Any] | None) -> str:
-    by = "another process" if holder is None else _describe(holder)
+def _held(path: str | os.PathLike[str], name: str, holder: dict[str, Any]) -> str:
     return (
-        f"{path} is being written ({name}) by {by}; one writer at a time is required. Wait until it has finished, "
-        f"or stop it: the lock of a dead process is taken over, on another host after {STALE_SECONDS / 60:.0f} minutes."
+        f"{path} is being written ({name}) by {_describe(holder)}; one writer at a time is required. Wait until it "
+        f"has finished, or stop it: the lock of a dead process is taken over, "
+        f"on another host after {STALE_SECONDS / 60:.0f} minutes."
     )
 
 

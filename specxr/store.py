@@ -114,14 +114,14 @@ def write_labels(path: str | os.PathLike[str], labels: xr.Dataset, run: str, ove
         Replace a run of this name.
     """
     cube = open_cube(path)
-    _check_run_name(run)
+    check_run_name(run)
     _check_aligned(labels, cube)
     path = Path(path)
     labels = labels.drop_vars(IDENTITY, errors="ignore")
     rows = [name for name, variable in labels.data_vars.items() if STAR in variable.dims]
     # Drafted beside the store: Zarr warns of what it does not know inside, were this process killed.
     with staged(path / "labels" / run, overwrite, folder=path.parent) as draft:
-        _write(labels, draft, cube.chunksizes[STAR][0], rows)
+        _write(labels.assign_attrs(complete=True), draft, cube.chunksizes[STAR][0], rows)
         zarr.open_group(path, mode="r+").require_group("labels")
 
 
@@ -306,7 +306,8 @@ def _check_region(name: str, stored: zarr.Group, stars: slice, n_stars: int) -> 
         )
 
 
-def _check_run_name(run: str) -> None:
+def check_run_name(run: str) -> None:
+    """Raise ``ValueError`` unless `run` can name a run."""
     if not _RUN_NAME.fullmatch(run):
         raise ValueError(
             f"{run!r} cannot name a run; a letter or digit, then letters, digits, '_', '.' or '-' are "
