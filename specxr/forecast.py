@@ -59,7 +59,7 @@ class Forecast:
     def __str__(self) -> str:
         text = (
             f"{self.n_stars:,} stars in {self.n_blocks:,} blocks of {self.stars_per_block:,}, {self.n_workers} at a "
-            f"time; a worker needs {self.memory / 1e9:.1f} GB, the labels {self.disk / 1e9:.3g} GB of disk"
+            f"time; a worker needs {self.memory / 1e9:.1f} GB, the labels {self.disk / 1e6:,.1f} MB of disk"
         )
         return text if self.seconds is None else f"{text}; about {_duration(self.seconds)}"
 

@@ -51,7 +51,7 @@ class Lock:
         return holder
 
     def beat(self) -> None:
-        """Renew the lock, if that is due; raise ``RuntimeError`` if another process took it over."""
+        """Renew the lock, if that is due; raise ``BlockingIOError`` if another process took it over."""
         if time.time() - self._beaten < BEAT_SECONDS:
             return
         self._check_held()
@@ -62,7 +62,7 @@ class Lock:
         holder = _read(self._place)
         if holder is None or holder["token"] != self._token:
             by = "somebody removed the lock" if holder is None else f"it is held by {_describe(holder)}"
-            raise RuntimeError(
+            raise BlockingIOError(
                 f"this process was silent for more than {STALE_SECONDS:.0f} s and lost its lock on {self._what}: "
                 f"{by}. One writer at a time is required. Let that one finish, or stop it and call again."
             )

@@ -34,6 +34,10 @@ MAX_PICKLE = 100_000  # bytes of an estimator, which travels with every task
 _TICK_SECONDS = 1.0
 
 
+class RunStopped(RuntimeError):
+    """Block after block failed: a run that would go on would put all of them in quarantine."""
+
+
 @dataclass(frozen=True)
 class Summary:
     """How far a run has come.
@@ -124,7 +128,7 @@ def run(
         Another process writes this run, or the stars of the cube.
     TimeoutError
         The cluster has no workers.
-    RuntimeError
+    RunStopped
         Ten blocks in a row failed.
     """
     path = os.fspath(store)
@@ -251,7 +255,7 @@ def _follow(
         summary = replace(summary, seconds=time.time() - begin)
         report(summary)
         if in_a_row == MAX_IN_A_ROW:
-            raise RuntimeError(
+            raise RunStopped(
                 f"{in_a_row} blocks in a row failed {MAX_ATTEMPTS} times each, so that the fault is not in the blocks; "
                 f"the last one: {record.error.strip().splitlines()[-1]}. A store and an estimator that work are "
                 "required. Put that right and call again: blocks that are done are kept, the others are tried again."

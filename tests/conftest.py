@@ -67,6 +67,18 @@ def forbid_compute():
 
 
 @pytest.fixture(scope="session")
+def client():
+    """A Dask cluster of two threads of this process, reached by TCP as any other."""
+    from distributed import Client, LocalCluster
+
+    cluster = LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=":0"
+    )
+    with cluster, Client(cluster) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
 def write_lamost() -> Callable[..., Path]:
     """A function that writes a small LAMOST file in one of the three layouts."""
     return _write_lamost

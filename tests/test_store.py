@@ -193,7 +193,7 @@ def test_labels_come_back_beside_the_stars(tiny_cube, stored):
     found = open_labels(stored, "lasp-1.0_b")
     assert found.teff.chunks == ((5, 5, 2),)
     assert list(found.data_vars) == ["teff", "teff_err", "covariance", "result"]
-    assert found.attrs == labels.attrs
+    assert found.attrs == labels.attrs | {"complete": True}
     assert found.teff.attrs["units"] == "K"
     assert list(found.label.values) == ["teff", "logg"]
     for name in ("obsid", "ra", "dec"):

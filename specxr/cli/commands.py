@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from specxr.cli.progress import Counted, progress_bar
+from specxr.cli.progress import progress_bar, run_progress, tally
 
 Cube = Annotated[Path, typer.Argument(metavar="CUBE.zarr", help="A cube that `specxr ingest` made.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
@@ -21,8 +21,7 @@ Workers = Annotated[
     int | None, typer.Option(min=1, help="As many as there are cores, if not given.", show_default=False)
 ]
 
-# Small enough that two workers share a small survey evenly and the progress bar moves.
-_STARS_PER_TASK = 256
+QUARANTINE = 3  # exit code of a run that ended with blocks in quarantine
 
 
 def ingest(
@@ -92,7 +91,8 @@ def info(cube: Cube) -> None:
     table = Table("run", "estimator", *(result.name.lower() for result in seen), box=box.SIMPLE)
     for run in runs:
         estimator = str(labels[run].attrs.get("estimator", ""))
-        table.add_row(run, estimator, *(f"{counts[run][result]:,}" for result in seen))
+        ending = "" if labels[run].attrs.get("complete", True) else " (not complete)"
+        table.add_row(run + ending, estimator, *(f"{counts[run][result]:,}" for result in seen))
     console.print(table)
 
 
@@ -110,38 +110,61 @@ def infer(
     dtype: Annotated[
         Literal["float64", "float32"], typer.Option(help="Precision of the arithmetic.")
     ] = "float64",
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Of a running Dask cluster, or its scheduler file.", show_default=False
+        ),
+    ] = None,
+    wait: Annotated[
+        float, typer.Option(min=0.0, help="Seconds to wait for workers where there are none.")
+    ] = 60.0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Infer labels of all stars of a cube, and write them beside the spectra."""
+    """Infer labels of all stars of a cube, beside the spectra. Called again, it continues where it was stopped."""
+    from specxr import cluster
     from specxr.estimators.lasp import LASP
-    from specxr.store import list_runs, open_cube, open_labels
+    from specxr.runner import RunStopped, run
+    from specxr.store import check_run_name, open_cube
 
-    spectra = open_cube(cube)
-    if name in list_runs(cube) and not overwrite:
-        raise FileExistsError(
-            f"{cube} has labels '{name}' already. Choose another --name, or replace them with --overwrite."
+    if workers is not None and scheduler is not None:
+        raise ValueError(
+            "--workers and --scheduler were both given; a cluster has its own workers. Leave one of them out."
         )
+    check_run_name(name)
+    open_cube(cube)
     lasp = LASP(emulator, clean=clean, solver=solver, device=device, dtype=dtype)
-    fit_cube(cube, spectra, lasp, name, workers, overwrite)
-    counts = _result_counts(open_labels(cube, name)["result"].values)
-    typer.echo(f"{cube}::{name}: " + ", ".join(f"{n:,} {r.name.lower()}" for r, n in counts.items() if n))
+    client = cluster.connect(scheduler) if scheduler else cluster.local(workers) if workers else None
+    with client or nullcontext(), run_progress() as progress:
+        try:
+            summary = run(
+                cube, lasp, name=name, client=client, overwrite=overwrite, wait=wait, progress=progress
+            )
+        except RunStopped as error:
+            typer.echo(f"specxr: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(QUARANTINE) from error
+    _tell(summary)
 
 
-def fit_cube(
-    path: Path, cube: Any, estimator: Any, name: str, workers: int | None = None, overwrite: bool = False
-) -> None:
-    """Fit a cube with a progress bar, and write the labels to its store."""
-    import dask
-
-    from specxr.inference import infer as infer_lazily
-    from specxr.store import write_labels
-
-    if estimator.device == "cpu":
-        cube = cube.chunk(star=_STARS_PER_TASK)
-    with progress_bar("fitting", "stars", total=cube.sizes["star"]) as (bar, task):
-        labels = infer_lazily(cube, Counted(estimator, lambda n: bar.advance(task, n)))
-        with dask.config.set(scheduler="threads", num_workers=workers or os.cpu_count()):
-            write_labels(path, labels, name, overwrite=overwrite)
+def _tell(summary: Any) -> None:
+    """Say how a run ended; exit with 3 where blocks are in quarantine."""
+    nothing = ", nothing was left to do" if summary.n_fitted == 0 and summary.complete else ""
+    typer.echo(f"{summary.path}::{summary.run}: {tally(summary.results)}{nothing}")
+    if not summary.quarantined:
+        return
+    for block in summary.quarantined:
+        reason = block.error.strip().splitlines()[-1]
+        typer.echo(
+            f"block {block.index}, stars {block.star_start:,} to {block.star_stop - 1:,}, failed {block.attempts} "
+            f"times: {reason}",
+            err=True,
+        )
+    typer.echo(
+        f"specxr: {len(summary.quarantined)} blocks are in quarantine, {summary.n_stars - summary.n_done:,} stars "
+        "have no labels. Their tracebacks are in the ledger (specxr.ledger.read); the same command tries them again.",
+        err=True,
+    )
+    raise typer.Exit(QUARANTINE)
 
 
 def export(
