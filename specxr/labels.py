@@ -11,8 +11,8 @@ import zarr
 from numpy.typing import NDArray
 
 from specxr.cube import IDENTITY
-from specxr.store import open_group, write_unit
-from specxr.vocabulary import STAR, Result
+from specxr.store import open_group, unfitted, write_unit
+from specxr.vocabulary import STAR
 
 
 def declare_labels(
@@ -40,7 +40,7 @@ def declare_labels(
             chunks = {**labels[name].sizes, STAR: star_chunk}
             encoding[str(name)] = {
                 "chunks": tuple(chunks.values()),
-                "fill_value": _fill_value(str(name), variable),
+                "fill_value": unfitted(name, variable.dtype),
             }
     place = f"{root.path}/labels/{run}".lstrip("/")
     labels.assign_attrs(complete=False).to_zarr(
@@ -79,12 +79,6 @@ def check_aligned(group: zarr.Group, stars_per_block: int) -> None:
                 f"{stars_per_block}; blocks of whole chunks are required, or two workers undo each other's work. "
                 "Write the cube anew with one star_chunk for all variables (specxr.store.write_cube)."
             )
-
-
-def _fill_value(name: str, variable: xr.Variable) -> Any:
-    if name == "result":
-        return int(Result.NOT_FITTED)
-    return float("nan") if variable.dtype.kind == "f" else 0
 
 
 def _dims(array: zarr.Array) -> tuple[str | None, ...]:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from specxr import ingest as module
-from specxr import readers, store
+from specxr import readers
 from specxr.ingest import find_files, ingest
+from specxr.layout import Layout
 from specxr.readers.lamost_lrs import GRID, read
 from specxr.store import open_cube
 
@@ -26,7 +27,7 @@ def folder(write_lamost, tmp_path):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(store, "STAR_CHUNK", 4)
+    monkeypatch.setattr(module, "choose_layout", lambda n_stars, star_bytes: Layout(4))
     monkeypatch.setattr(module, "FILES_PER_TASK", 3)
 
 
@@ -166,20 +167,20 @@ def test_an_ingest_that_dies_half_way_leaves_the_old_cube(folder, tmp_path, monk
         ingest("lamost-lrs", folder, out)
 
     blocks = []
-    append = store.append_stars
+    write = module.write_beyond
 
     def dies(*args):
         blocks.append(args)
         if len(blocks) == 2:
             raise KeyboardInterrupt
-        append(*args)
+        write(*args)
 
-    monkeypatch.setattr(store, "append_stars", dies)
+    monkeypatch.setattr(module, "write_beyond", dies)
     with pytest.raises(KeyboardInterrupt):
         ingest("lamost-lrs", folder, out, overwrite=True)
     assert open_cube(out).sizes["star"] == 3
     assert sorted(os.listdir(tmp_path)) == ["c.zarr", "spectra"]
-    monkeypatch.undo()
+    monkeypatch.setattr(module, "write_beyond", write)
     assert ingest("lamost-lrs", folder, out, overwrite=True).n_written == 11
     assert open_cube(out).sizes["star"] == 11
 

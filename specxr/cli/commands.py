@@ -14,7 +14,9 @@ from rich.table import Table
 
 from specxr.cli.progress import progress_bar, run_progress, tally
 
-Cube = Annotated[Path, typer.Argument(metavar="CUBE.zarr", help="A cube that `specxr ingest` made.")]
+Cube = Annotated[
+    str, typer.Argument(metavar="CUBE.zarr", help="A cube that `specxr ingest` made, a path or s3://...")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Run = Annotated[str, typer.Option("--name", help="Name of the run.")]
 Workers = Annotated[
@@ -29,10 +31,14 @@ def ingest(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILES_OR_FOLDERS...", help="Searched through if folders.")
     ],
-    out: Annotated[Path, typer.Option(metavar="CUBE.zarr", help="Where the cube goes.")],
+    out: Annotated[str, typer.Option(metavar="CUBE.zarr", help="Where the cube goes, a path or s3://...")],
     overwrite: Overwrite = False,
+    append: Annotated[bool, typer.Option("--append", help="Add the stars to the cube.")] = False,
     replace_duplicates: Annotated[
         bool, typer.Option("--replace-duplicates", help="Of files with one obsid keep the last.")
+    ] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave out files whose obsid is in the cube.")
     ] = False,
     workers: Workers = None,
 ) -> None:
@@ -45,7 +51,9 @@ def ingest(
             files,
             out,
             overwrite=overwrite,
+            append=append,
             replace_duplicates=replace_duplicates,
+            skip_existing=skip_existing,
             workers=workers,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
@@ -53,15 +61,18 @@ def ingest(
         typer.echo(f"{path}: {reason}", err=True)
     for old, new in report.replaced:
         typer.echo(f"{old}: replaced by {new}, which has the same obsid", err=True)
+    skipped = f"{len(report.skipped):,} files of stars that were there, " if report.skipped else ""
     typer.echo(
-        f"{report.n_written:,} stars in {report.path}, {len(report.failures):,} files without a spectrum, "
-        f"{report.seconds:.1f} s"
+        f"{report.n_written:,} stars {'added to' if append else 'in'} {report.path}, {skipped}"
+        f"{len(report.failures):,} files without a spectrum, {report.seconds:.1f} s"
     )
 
 
 def info(cube: Cube) -> None:
     """Show what is in a cube: its size, its grid, its runs, and how the fits of each ended."""
-    from specxr.store import list_runs, open_cube, open_labels
+    from specxr.layout import describe_layout, layout_of, star_bytes
+    from specxr.locations import size_of
+    from specxr.store import list_runs, open_cube, open_group, open_labels
     from specxr.vocabulary import Result
 
     spectra = open_cube(cube)
@@ -76,7 +87,8 @@ def info(cube: Cube) -> None:
         "pixels": f"{wavelength.size:,}",
         "wavelength": f"{wavelength.values[0]:.1f}-{wavelength.values[-1]:.1f} Angstrom, {wavelength.attrs['medium']}",
         "sampling": f"{wavelength.attrs['sampling']}, step {wavelength.attrs['step']:g}",
-        "on disk": f"{_size_on_disk(cube) / 1e6:,.1f} MB",
+        "stored": describe_layout(layout_of(open_group(cube)), star_bytes(spectra)),
+        "on disk": f"{size_of(cube) / 1e6:,.1f} MB",
         "in memory": f"{spectra.nbytes / 1e6:,.1f} MB",
     }
     for name, value in rows.items():
@@ -245,7 +257,3 @@ def _result_counts(codes: Any) -> dict[Any, int]:
     from specxr.vocabulary import Result
 
     return {result: int((codes == result).sum()) for result in Result}
-
-
-def _size_on_disk(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
