@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 import zarr
+from zarr.codecs import ZstdCodec
 
 from specxr.cube import IDENTITY, validate
 from specxr.layout import PIXEL_VARIABLES, Layout, choose_layout, describe_layout, layout_of, star_bytes
@@ -18,6 +19,8 @@ from specxr.vocabulary import LABELS, STAR, WAVELENGTH, Result
 
 # Of the variables of each star: few files for ten million, little to write anew when a night is appended.
 STAR_VARIABLE_CHUNK = 65_536
+# As Zarr's own choice, with a checksum: without it a flipped bit becomes flux.
+_COMPRESSORS = (ZstdCodec(level=0, checksum=True),)
 _RUN_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
 
 
@@ -140,6 +143,7 @@ def open_labels(path: str | os.PathLike[str], run: str) -> xr.Dataset:
     if missing > 0:
         fill = {name: unfitted(name, variable.dtype) for name, variable in labels.data_vars.items()}
         labels = labels.pad({STAR: (0, missing)}, constant_values=fill, keep_attrs=True)
+        labels = labels.assign_attrs(complete=False)
     return labels.assign_coords({name: cube.variables[name] for name in IDENTITY if name in cube.variables})
 
 
@@ -254,6 +258,8 @@ def encoded(
         if STAR in chunks:
             chunks[STAR] = layout.chunk if name in rows else STAR_VARIABLE_CHUNK
         encoding[name] = {"chunks": tuple(chunks.values())}
+        if variable.dtype.kind not in "OTUS":
+            encoding[name]["compressors"] = _COMPRESSORS
         if name in rows and layout.shard is not None:
             encoding[name]["shards"] = tuple({**chunks, STAR: layout.shard}.values())
         if data[name].chunks is not None:
