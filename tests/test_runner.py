@@ -3,13 +3,12 @@
 import dataclasses
 import os
 import re
-import time
 
 import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from fakes import RAISE, Mean, fake_cube, write_fake_cube
+from fakes import RAISE, Mean, fake_cube, settle, write_fake_cube
 from simulated import GRID, spectra
 
 import specxr
@@ -60,13 +59,6 @@ def stop_after(n_blocks, stars_per_block=5):
             raise Stop
 
     return progress
-
-
-def settle(client):
-    """Wait for tasks that go on although their driver has ended."""
-    deadline = time.monotonic() + 60
-    while any(client.run(lambda dask_worker: len(dask_worker.state.executing)).values()):
-        assert time.monotonic() < deadline
 
 
 # The same labels
