@@ -4,6 +4,7 @@ import gzip
 import os
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import dask
 import hypothesis
@@ -74,7 +75,7 @@ def client():
     cluster = LocalCluster(
         n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=":0"
     )
-    with cluster, Client(cluster) as client:
+    with cluster, Client(cluster, set_as_default=False) as client:
         yield client
 
 
@@ -133,3 +134,28 @@ def _write_lamost(
         path.write_bytes(gzip.compress(plain.read_bytes(), mtime=0))
         plain.unlink()
     return path
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """A local object store."""
+    pytest.importorskip("moto", reason="no local object store: pip install 'specxr[test]'")
+    from buckets import Server
+
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server, monkeypatch) -> str:
+    """URL of a bucket of its own, which the environment allows to write in."""
+    from buckets import ENVIRONMENT
+    from obstore.store import HTTPStore
+
+    name = f"bucket-{uuid4().hex[:12]}"
+    for variable, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": s3_server.url}.items():
+        monkeypatch.setenv(variable, value)
+    HTTPStore(s3_server.url, client_options={"allow_http": True}).put(name, b"", use_multipart=False)
+    s3_server.fail(0)
+    return f"s3://{name}"
