@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import time
@@ -172,11 +173,12 @@ def _fit(
     running: dict[Any, tuple[Future, Task]] = {}
     finished: SimpleQueue[Future] = SimpleQueue()
     threads = _Threads(client, wait)
-    slots = 1
+    timed = False
     prefix = f"specxr-{type(estimator).__name__.lower()}-{uuid4().hex[:8]}"
     resources = _resources(estimator)
     try:
         while waiting or running:
+            slots = threads.count() if timed else min(threads.count(), 1)
             while waiting and len(running) < slots:
                 task = waiting.popleft()
                 key = (prefix, task.record.index, task.record.attempts)
@@ -187,13 +189,13 @@ def _fit(
             try:
                 future = finished.get(timeout=_TICK_SECONDS)
             except Empty:
-                threads.count()
                 continue
             _, task = running.pop(future.key)
             record = _record_of(future, task)
             if record.state == ledger.FAILED:
                 waiting.append(replace(task, record=record))
-            slots = threads.count()
+                threads.forget()  # those of a worker that died must not be counted on
+            timed = True
             yield record
     finally:
         client.cancel([future for future, _ in running.values()])
@@ -297,7 +299,10 @@ class _Threads:
 
     def __init__(self, client: Client, wait: float):
         self._client, self._wait = client, wait
-        self._asked, self._seen, self._found = 0.0, time.monotonic(), 1
+        self._asked, self._seen, self._found = -math.inf, time.monotonic(), 1
+
+    def forget(self) -> None:
+        self._asked = -math.inf
 
     def count(self) -> int:
         now = time.monotonic()
