@@ -7,8 +7,8 @@ import os
 import pickle
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -156,13 +156,14 @@ def run(
             check_aligned(open_labels_group(path, name), header.stars_per_block)
             tasks = [Task(path, name, header.token, header.grid_fingerprint, r) for r in waiting]
             summary = _summary(path, name, records, expected, client.dashboard_link)
-            summary = _follow(_fit(client, tasks, estimator, lock, wait), summary, progress)
+            with closing(_fit(client, tasks, estimator, lock, wait)) as attempts:
+                summary = _follow(attempts, summary, progress)
         return _finish(path, name, summary)
 
 
 def _fit(
     client: Client, tasks: Iterable[Task], estimator: Estimator, lock: Lock, wait: float
-) -> Iterator[BlockRecord]:
+) -> Generator[BlockRecord, None, None]:
     """Yield the record of each block as it is known; a block that failed comes again.
 
     As many blocks are under way as the workers have threads: with none queued behind another, a worker that dies
