@@ -155,6 +155,12 @@ def infer(
         except RunStopped as error:
             typer.echo(f"specxr: {' '.join(str(error).split())}", err=True)
             raise typer.Exit(QUARANTINE) from error
+    if summary.n_fitted:
+        from specxr.report import write_report
+
+        page = Path("." if "://" in cube else cube).parent / f"{Path(cube).stem}-{name}-report.html"
+        write_report(cube, name, page, lasp)
+        typer.echo(f"report in {page}")
     _tell(summary)
 
 
@@ -177,6 +183,32 @@ def _tell(summary: Any) -> None:
         err=True,
     )
     raise typer.Exit(QUARANTINE)
+
+
+def report(
+    cube: Cube,
+    out: Annotated[
+        Path, typer.Option(metavar="REPORT.html", help="The page; it needs no other file.")
+    ] = Path("report.html"),
+    name: Run = "lasp",
+    emulator: Annotated[
+        str, typer.Option(metavar="PATH|NAME", help="That of the run, to draw residuals.")
+    ] = "default",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a report of a run as a web page: pace, results, labels, residuals, versions, slow and failed blocks."""
+    from specxr import ledger
+    from specxr.estimators.lasp import LASP
+    from specxr.report import write_report
+
+    if out.exists() and not overwrite:
+        raise FileExistsError(f"'{out}' exists already. Choose another name, or replace it with --overwrite.")
+    made_with = ledger.read(cube, name).header.options
+    options = {
+        key: made_with[key] for key in ("clean", "solver", "window", "degree", "dtype") if key in made_with
+    }
+    write_report(cube, name, out, LASP(emulator, **options))
+    typer.echo(f"report in {out}")
 
 
 def export(
