@@ -12,17 +12,20 @@ import numpy as np
 import psutil
 import pytest
 import zarr
-from fakes import HOG_ONCE, KILL, KILL_ONCE, KillWhileWriting, Mean, settle, write_fake_cube
+from fakes import HOG_ONCE, KILL, KILL_ONCE, KillWhileWriting, Mean, fake_cube, settle, write_fake_cube
 
 import specxr
 from specxr import cluster, ledger
-from specxr.store import open_cube, open_labels
+from specxr.lock import hold
+from specxr.store import open_cube, open_group, open_labels, write_cube
 from specxr.vocabulary import Result
 
 # distributed leaves sockets of workers that were killed to the garbage collector
 pytestmark = pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
+
+WAIT = 600.0  # for processes to start on a machine that is busy
 
 
 @pytest.fixture
@@ -45,8 +48,8 @@ def workers():
 
 def assert_undisturbed(path, run="a"):
     """Every label is what a single pass over the cube gives, and the ledger tells of each star once."""
-    expected = specxr.infer(open_cube(path), Mean()).compute()
-    stored = zarr.open_group(path, mode="r")[f"labels/{run}"]
+    expected = specxr.infer(open_cube(path), Mean()).compute(scheduler="synchronous")
+    stored = open_group(path)[f"labels/{run}"]
     for name in expected.data_vars:
         assert stored[name][:].tobytes() == expected[name].values.tobytes(), name
     assert open_labels(path, run).attrs["complete"] is True
@@ -69,7 +72,7 @@ def test_workers_killed_in_mid_write_at_ten_random_instants(workers, tmp_path, l
     kills = tmp_path / "kills"
     kills.mkdir()
     workers.register_plugin(KillWhileWriting(str(kills), 10, seed=4))
-    summary = specxr.run(path, Mean(str(log)), name="a", client=workers)
+    summary = specxr.run(path, Mean(str(log)), name="a", client=workers, wait=WAIT)
     assert len(os.listdir(kills)) == 10
     assert summary.complete
     assert_undisturbed(path)
@@ -82,7 +85,7 @@ def test_workers_killed_in_mid_write_at_ten_random_instants(workers, tmp_path, l
 
 def test_a_worker_that_dies_costs_its_block_one_attempt(workers, tmp_path, log):
     path = write_fake_cube(tmp_path / "cube.zarr", faults={7: KILL_ONCE})
-    summary = specxr.run(path, Mean(str(log)), name="a", client=workers)
+    summary = specxr.run(path, Mean(str(log)), name="a", client=workers, wait=WAIT)
     assert summary.complete
     assert [block.attempts for block in ledger.read(path, "a").blocks] == [1, 2, 1, 1, 1, 1, 1, 1]
     assert fitted(log) == list(range(0, 40, 5))
@@ -91,21 +94,21 @@ def test_a_worker_that_dies_costs_its_block_one_attempt(workers, tmp_path, log):
 
 def test_a_block_that_kills_its_workers_is_set_aside(workers, tmp_path, log):
     path = write_fake_cube(tmp_path / "cube.zarr", faults={38: KILL})
-    summary = specxr.run(path, Mean(str(log)), name="a", client=workers)
+    summary = specxr.run(path, Mean(str(log)), name="a", client=workers, wait=WAIT)
     (block,) = summary.quarantined
     assert (block.index, block.attempts, block.state) == (7, 3, ledger.QUARANTINED)
     assert "KilledWorker" in block.error
     assert fitted(log) == list(range(0, 35, 5))  # those beside it are none the worse
     assert (open_labels(path, "a").result[35:] == Result.NOT_FITTED).all()
     zarr.open_group(path, mode="r+")["flux"][38, 0] = 100.0
-    assert specxr.run(path, Mean(str(log)), name="a", client=workers).n_fitted == 5
+    assert specxr.run(path, Mean(str(log)), name="a", client=workers, wait=WAIT).n_fitted == 5
     assert_undisturbed(path)
 
 
 def test_a_worker_out_of_memory_is_ended_and_its_block_fitted_by_another(tmp_path, log):
     path = write_fake_cube(tmp_path / "cube.zarr", faults={12: HOG_ONCE})
     with cluster.local(1, memory_limit="900 MB") as client:
-        summary = specxr.run(path, Mean(str(log)), name="a", client=client)
+        summary = specxr.run(path, Mean(str(log)), name="a", client=client, wait=WAIT)
     assert summary.complete
     assert ledger.read(path, "a").blocks[2].attempts == 2
     assert_undisturbed(path)
@@ -136,12 +139,12 @@ def test_a_driver_that_is_killed_leaves_what_is_done(client, path, log, tmp_path
     driver = subprocess.Popen(
         [sys.executable, str(script), str(path), str(log)], env=environment, stderr=subprocess.DEVNULL
     )
-    assert driver.wait(timeout=120) == -signal.SIGKILL
+    assert driver.wait(timeout=WAIT) == -signal.SIGKILL
     done = [block for block in ledger.read(path, "a").blocks if block.state == ledger.DONE]
     assert 3 <= len(done) <= 5
     assert open_labels(path, "a").attrs["complete"] is False
     worker = int(done[0].worker.split(":")[1])
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + WAIT
     while psutil.pid_exists(worker):  # it ends when it finds itself alone
         assert time.monotonic() < deadline
 
@@ -251,6 +254,24 @@ def test_a_store_that_is_away_for_a_while(client, path, monkeypatch):
     assert summary.complete
     assert {block.attempts for block in ledger.read(path, "a").blocks} == {2}
     assert_undisturbed(path)
+
+
+def test_a_run_in_a_bucket_that_answers_503_for_a_while(client, bucket, s3_server):
+    url = f"{bucket}/cube.zarr"
+    write_cube(fake_cube(20), url, star_chunk=5)
+
+    def disturb(summary):
+        if summary.n_fitted == 5:
+            s3_server.fail(6)
+
+    summary = specxr.run(url, Mean(), name="a", client=client, progress=disturb)
+    assert summary.complete
+    assert s3_server.failed == 6
+    assert_undisturbed(url)
+    with hold(url, "run-a"):
+        with pytest.raises(BlockingIOError, match="is being written"):
+            specxr.run(url, Mean(), name="a", client=client)
+    assert specxr.run(url, Mean(), name="a", client=client).n_fitted == 0
 
 
 def test_stars_are_not_mistaken(path):
