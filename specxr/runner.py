@@ -24,19 +24,19 @@ from specxr.forecast import Forecast, forecast
 from specxr.inference import declare
 from specxr.labels import check_aligned, declare_labels, open_labels_group, resize_labels
 from specxr.ledger import BlockRecord
-from specxr.lock import Lock, check_free, hold
+from specxr.lock import BEAT_SECONDS, Lock, check_free, hold
 from specxr.plan import plan
 from specxr.store import check_run_name, open_cube
 
 MAX_ATTEMPTS = 3
-# So many blocks in quarantine, and none done between them: the fault is not in the blocks.
-MAX_IN_A_ROW = 10
+# So many attempts that failed, and no block done between them: the fault is not in the blocks.
+MAX_IN_A_ROW = 30
 MAX_PICKLE = 100_000  # bytes of an estimator, which travels with every task
 _TICK_SECONDS = 1.0
 
 
 class RunStopped(RuntimeError):
-    """Block after block failed: a run that would go on would put all of them in quarantine."""
+    """Block after block failed, as they do where a store is away or an emulator is missing."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def run(
     TimeoutError
         The cluster has no workers.
     RunStopped
-        Ten blocks in a row failed.
+        Block after block failed.
     """
     path = os.fspath(store)
     path = path if "://" in path else os.path.abspath(path)
@@ -145,7 +145,7 @@ def run(
         if not waiting:
             return _finish(path, name, _summary(path, name, records))
         with nullcontext(client) if client else cluster.local(min(cluster.cores(), len(waiting))) as client:
-            _wait_for_workers(client, estimator, wait)
+            _wait_for_workers(client, estimator, lock, wait)
             expected = forecast(path, cube, estimator, waiting, client)
             if fresh:
                 declare_labels(path, name, declare(cube, estimator), header.n_stars, header.stars_per_block)
@@ -239,6 +239,7 @@ def _follow(
     begin = time.time()
     results = Counter(summary.results)
     in_a_row = 0
+    allowed = max(MAX_IN_A_ROW, 2 * (summary.forecast.n_workers if summary.forecast else 0))
     report = progress or (lambda summary: None)
     report(summary)
     for record in records:
@@ -252,16 +253,17 @@ def _follow(
                 results=dict(results),
                 forecast=_timed(summary.forecast, record),
             )
-        elif record.state == ledger.QUARANTINED:
+        else:
             in_a_row += 1
+        if record.state == ledger.QUARANTINED:
             summary = replace(summary, quarantined=(*summary.quarantined, record))
         summary = replace(summary, seconds=time.time() - begin)
         report(summary)
-        if in_a_row == MAX_IN_A_ROW:
+        if in_a_row == allowed:
             raise RunStopped(
-                f"{in_a_row} blocks in a row failed {MAX_ATTEMPTS} times each, so that the fault is not in the blocks; "
-                f"the last one: {record.error.strip().splitlines()[-1]}. A store and an estimator that work are "
-                "required. Put that right and call again: blocks that are done are kept, the others are tried again."
+                f"{in_a_row} attempts in a row failed, so that the fault is not in the blocks; the last one: "
+                f"{record.error.strip().splitlines()[-1]}. A store and an estimator that work are required. Put that "
+                "right and call again: blocks that are done are kept, the others are tried again."
             )
     return summary
 
@@ -320,14 +322,19 @@ class _Threads:
         return self._found
 
 
-def _wait_for_workers(client: Client, estimator: Estimator, wait: float) -> None:
-    try:
-        client.wait_for_workers(1, timeout=wait)
-    except TimeoutError as error:
-        raise TimeoutError(
-            f"the cluster at {_address(client)} has no workers after {wait:g} s; at least one is required. Start "
-            f"some: dask worker {_address(client)} --nthreads 1."
-        ) from error
+def _wait_for_workers(client: Client, estimator: Estimator, lock: Lock, wait: float) -> None:
+    deadline = time.monotonic() + wait
+    while True:
+        lock.beat()
+        try:
+            client.wait_for_workers(1, timeout=max(0.1, min(BEAT_SECONDS, deadline - time.monotonic())))
+            break
+        except TimeoutError as error:
+            if time.monotonic() >= deadline:
+                raise TimeoutError(
+                    f"the cluster at {_address(client)} has no workers after {wait:g} s; at least one is required. "
+                    f"Start some: dask worker {_address(client)} --nthreads 1."
+                ) from error
     needed = _resources(estimator)
     if needed is None:
         return

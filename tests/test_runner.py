@@ -406,8 +406,9 @@ def test_a_block_that_fails_is_set_aside_and_the_others_go_on(client, tmp_path, 
 
 
 def test_a_run_in_which_everything_fails_gives_up(client, tmp_path):
-    path = write_fake_cube(tmp_path / "cube.zarr", 100, faults={star: RAISE for star in range(0, 100, 5)})
-    with pytest.raises(runner.RunStopped, match="10 blocks in a row failed 3 times each.*cannot be borne"):
+    path = write_fake_cube(tmp_path / "cube.zarr", 200, faults={star: RAISE for star in range(0, 200, 5)})
+    with pytest.raises(runner.RunStopped, match="30 attempts in a row failed.*cannot be borne"):
         specxr.run(path, Mean(), name="a", client=client)
     states = [block.state for block in ledger.read(path, "a").blocks]
-    assert states.count(ledger.QUARANTINED) == 10
+    assert states.count(ledger.FAILED) == 30
+    assert states.count(ledger.WAITING) == 10

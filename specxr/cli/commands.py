@@ -154,7 +154,7 @@ def infer(
             )
         except RunStopped as error:
             typer.echo(f"specxr: {' '.join(str(error).split())}", err=True)
-            raise typer.Exit(QUARANTINE) from error
+            raise typer.Exit(1) from error
     if summary.n_fitted:
         from specxr.report import write_report
 
