@@ -13,6 +13,7 @@ from simulated import GRID, spectra
 
 import specxr
 from specxr import forecast, ledger, lock, runner
+from specxr.blocks import Task, run_task
 from specxr.cube import make_cube
 from specxr.emulators import default
 from specxr.store import list_runs, open_cube, open_labels, write_cube
@@ -352,6 +353,46 @@ def test_labels_that_the_disk_cannot_hold_are_refused(client, path, monkeypatch)
     )
     monkeypatch.setattr(forecast.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 40 * 45}))
     assert specxr.run(path, Mean(), name="a", client=client).complete
+
+
+# Others
+
+
+def test_a_task_of_a_run_that_was_replaced_writes_nothing(client, path):
+    """A worker may outlive the driver that sent it a block."""
+    specxr.run(path, Mean(scale=3.0), name="a", client=client)
+    old = ledger.read(path, "a")
+    specxr.run(path, Mean(), name="a", client=client, overwrite=True)
+    before, _ = content(path, "a")
+    task = Task(str(path), "a", old.header.token, old.header.grid_fingerprint, old.blocks[2])
+    record = run_task(task, Mean(scale=3.0))
+    assert record.state == ledger.FAILED
+    assert "run 'a' of" in record.error
+    assert "was replaced while this block was fitted" in record.error
+    after, _ = content(path, "a")
+    assert all(after[name].tobytes() == before[name].tobytes() for name in before)
+
+
+def test_a_task_that_dask_repeats_does_not_fit_again(client, path, log):
+    specxr.run(path, Mean(str(log)), name="a", client=client)
+    found = ledger.read(path, "a")
+    log.unlink()
+    task = Task(str(path), "a", found.header.token, found.header.grid_fingerprint, found.blocks[2])
+    assert run_task(task, Mean(str(log))) == found.blocks[2]
+    assert not log.exists()
+
+
+def test_a_driver_that_was_taken_for_dead_stops(client, path, monkeypatch):
+    """It slept for too long, and another run has begun."""
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.0)
+
+    def take_over(summary):
+        if summary.n_fitted == 10:
+            held = path / "locks" / "run-a" / "zarr.json"
+            held.write_text(held.read_text().replace('"token": "', '"token": "theirs'))
+
+    with pytest.raises(BlockingIOError, match="lost its lock on run-a .*Let that one finish"):
+        specxr.run(path, Mean(), name="a", client=client, progress=take_over)
 
 
 # The scheduler
