@@ -6,10 +6,12 @@ import sys
 import numpy as np
 import pytest
 import xarray as xr
+from typer.testing import CliRunner
 from zarr.storage import LocalStore
 
 from specxr import ingest as module
 from specxr import readers
+from specxr.cli import app
 from specxr.ingest import find_files, ingest
 from specxr.layout import Layout
 from specxr.lock import hold
@@ -374,3 +376,16 @@ def test_only_stars_of_the_same_kind_are_appended(two_nights, tiny_cube, tmp_pat
         ingest("lamost-lrs", night, tmp_path / "nowhere.zarr", append=True)
     with pytest.raises(ValueError, match="one is required at most"):
         ingest("lamost-lrs", night, path, append=True, overwrite=True)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_the_command_appends(two_nights):
+    path, night = two_nights
+    words = ["ingest", "lamost-lrs", str(night), "--out", str(path), "--append", "--workers", "1"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0
+    assert f"6 stars added to {path}" in done.output.replace("\n", "")
+    again = CliRunner().invoke(app, words)
+    assert again.exit_code == 1
+    assert "--skip-existing" in again.output
+    assert "6 files of stars that were there" in CliRunner().invoke(app, [*words, "--skip-existing"]).output

@@ -8,9 +8,11 @@ import pytest
 import zarr
 from fakes import Mean, write_fake_cube
 from simulated import GRID, spectra
+from typer.testing import CliRunner
 
 import specxr
 from specxr import cluster, ledger
+from specxr.cli import app
 from specxr.cube import make_cube
 from specxr.report import write_report
 from specxr.store import write_cube, write_labels
@@ -147,3 +149,14 @@ def test_a_report_needs_a_bulk_run_and_a_folder(fitted, tmp_path, tiny_cube):
         write_report(tmp_path / "cube.zarr", "lasp", tmp_path / "report.html")
     with pytest.raises(FileNotFoundError, match="no folder"):
         write_report(fitted[0], "lasp", tmp_path / "nowhere" / "report.html")
+
+
+def test_the_command_writes_a_report_with_residuals(fitted, tmp_path):
+    out = tmp_path / "r.html"
+    words = ["report", str(fitted[0]), "--name", "lasp", "--out", str(out)]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert re.findall('<img alt="([^"]*)"', out.read_text()) == FIGURES
+    again = CliRunner().invoke(app, words)
+    assert again.exit_code == 1
+    assert "--overwrite" in again.output
+    assert CliRunner().invoke(app, [*words, "--overwrite"]).exit_code == 0
