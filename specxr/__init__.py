@@ -11,9 +11,11 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from specxr import cluster
     from specxr.cube import validate
     from specxr.estimators.lasp import LASP
     from specxr.inference import infer
+    from specxr.runner import run
     from specxr.store import open_cube, open_labels, write_labels
 
 __version__ = version("specxr")
@@ -24,18 +26,21 @@ _DOORS = {
     "infer": "specxr.inference",
     "open_cube": "specxr.store",
     "open_labels": "specxr.store",
+    "run": "specxr.runner",
     "validate": "specxr.cube",
     "write_labels": "specxr.store",
 }
 
-__all__ = ["LASP", "infer", "open_cube", "open_labels", "validate", "write_labels"]
+__all__ = ["LASP", "cluster", "infer", "open_cube", "open_labels", "run", "validate", "write_labels"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "cluster":
+        return import_module("specxr.cluster")
     if name in _DOORS:
         return getattr(import_module(_DOORS[name]), name)
     raise AttributeError(f"module 'specxr' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_DOORS])
+    return sorted([*globals(), *_DOORS, "cluster"])

@@ -6,6 +6,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import Any
 
 import dask.array as da
@@ -17,8 +18,8 @@ from specxr.cube import grid_of, validate
 from specxr.estimators.base import Block, Estimator, Grid, Output
 from specxr.vocabulary import LABEL, LABEL_, STAR, WAVELENGTH
 
-_SPECTRA = ("flux", "ivar", "mask")
-_START = ("teff", "logg", "feh")
+SPECTRA = ("flux", "ivar", "mask")
+START = ("teff", "logg", "feh")
 # Besides the labels themselves, what a reader of the labels wants to see of each star.
 _CARRIED = ("obsid", "ra", "dec")
 
@@ -52,7 +53,7 @@ def infer(cube: xr.Dataset, estimator: Estimator, start: xr.Dataset | None = Non
     grid = grid_of(cube)
     estimator.check(grid)
     # Coordinates would be copied into every task of the graph; they are put back outside of it.
-    spectra = cube[list(_SPECTRA)].drop_vars([name for name in cube.coords]).drop_attrs()
+    spectra = cube[list(SPECTRA)].drop_vars([name for name in cube.coords]).drop_attrs()
     if start is not None:
         spectra = spectra.assign(_starts(cube, start))
     if spectra.chunks:
@@ -68,15 +69,15 @@ def infer(cube: xr.Dataset, estimator: Estimator, start: xr.Dataset | None = Non
 
 def _starts(cube: xr.Dataset, start: xr.Dataset) -> dict[str, xr.Variable]:
     """Labels to begin with, beside the spectra and in their chunks of stars."""
-    missing = [name for name in _START if name not in start.variables]
+    missing = [name for name in START if name not in start.variables]
     if missing or "obsid" not in start.variables or not np.array_equal(start.obsid, cube.obsid):
         raise ValueError(
             f"the labels to start from have {start.sizes.get(STAR, 0)} stars and"
-            f" {'no ' + ', '.join(missing) if missing else 'all labels'}; {', '.join(_START)} and obsid of the same"
+            f" {'no ' + ', '.join(missing) if missing else 'all labels'}; {', '.join(START)} and obsid of the same"
             f" {cube.sizes[STAR]} stars are required. Use labels that were inferred from this cube."
         )
     lazy = {STAR: cube.chunksizes[STAR]} if cube.chunks else None
-    found = {f"start_{name}": start[name].variable.astype("f8") for name in _START}
+    found = {f"start_{name}": start[name].variable.astype("f8") for name in START}
     return {name: v.chunk(lazy) if lazy else v for name, v in found.items()}
 
 
@@ -104,18 +105,31 @@ def _sizes(spectra: Any, estimator: Estimator) -> dict[str, int]:
     return {STAR: spectra[STAR], WAVELENGTH: spectra[WAVELENGTH], LABEL: n_label, LABEL_: n_label}
 
 
+def declare(cube: xr.Dataset, estimator: Estimator) -> xr.Dataset:
+    """Labels of no star: all that `infer` says of its variables, with no values in them."""
+    sizes = _sizes({**cube.sizes, STAR: 0}, estimator)
+    empty = {o.name: (o.dims, np.zeros([sizes[d] for d in o.dims], o.dtype)) for o in estimator.outputs}
+    return _annotate(xr.Dataset(empty), cube.isel({STAR: slice(0, 0)}), estimator)
+
+
 def _infer_block(spectra: xr.Dataset, estimator: Estimator, grid: Grid) -> xr.Dataset:
-    """Fit one block and check what came back against the declaration."""
-    start = [spectra[f"start_{name}"].values for name in _START if f"start_{name}" in spectra]
+    start = [spectra[f"start_{name}"].values for name in START if f"start_{name}" in spectra]
     block = Block(
         grid,
-        *(spectra[name].transpose(STAR, WAVELENGTH).values for name in _SPECTRA),
+        *(spectra[name].transpose(STAR, WAVELENGTH).values for name in SPECTRA),
         start=np.stack(start, axis=1) if start else None,
     )
+    found = fit_block(block, estimator)
+    return xr.Dataset({o.name: (o.dims, found[o.name]) for o in estimator.outputs})
+
+
+def fit_block(block: Block, estimator: Estimator) -> dict[str, np.ndarray]:
+    """Fit one block with one thread of torch, and check what came back against the declaration."""
     with _one_torch_thread():
         found = estimator.estimate(block)
-    sizes = _sizes(spectra.sizes, estimator)
-    return xr.Dataset({o.name: (o.dims, _checked(found, o, sizes, estimator)) for o in estimator.outputs})
+    n_star, n_wavelength = block.flux.shape
+    sizes = _sizes({STAR: n_star, WAVELENGTH: n_wavelength}, estimator)
+    return {o.name: _checked(found, o, sizes, estimator) for o in estimator.outputs}
 
 
 def _checked(
@@ -142,8 +156,6 @@ def _annotate(labels: xr.Dataset, cube: xr.Dataset, estimator: Estimator) -> xr.
     if LABEL in labels.dims:
         names = np.array(estimator.labels, dtype=object)
         coords |= {LABEL: xr.Variable(LABEL, names), LABEL_: xr.Variable(LABEL_, names)}
-    from specxr import __version__
-
     provenance = {
         key: value
         if isinstance(value, str | int | float) and not isinstance(value, bool)
@@ -151,7 +163,7 @@ def _annotate(labels: xr.Dataset, cube: xr.Dataset, estimator: Estimator) -> xr.
         for key, value in estimator.provenance.items()
     }
     return labels.assign_coords(coords).assign_attrs(
-        **provenance, fingerprint=estimator.fingerprint, specxr_version=__version__
+        **provenance, fingerprint=estimator.fingerprint, specxr_version=version("specxr")
     )
 
 

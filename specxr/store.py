@@ -1,27 +1,26 @@
-"""Cubes and labels on disk: Zarr v3 groups, written beside their place and renamed into it."""
+"""Cubes and their labels in Zarr v3 stores, written beside their place and moved there when complete."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
-from collections.abc import Container, Hashable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Container, Hashable
 from typing import Any, Literal
-from uuid import uuid4
 
 import numpy as np
 import xarray as xr
 import zarr
-from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
 
 from specxr.cube import IDENTITY, validate
-from specxr.vocabulary import LABELS, STAR, WAVELENGTH
+from specxr.layout import PIXEL_VARIABLES, Layout, choose_layout, describe_layout, layout_of, star_bytes
+from specxr.locations import exists, is_group, is_url, join, open_store, reported, staged
+from specxr.vocabulary import LABELS, STAR, WAVELENGTH, Result
 
-STAR_CHUNK = 2000  # 70 MB of LAMOST spectra: one task of Dask, one block of an estimator
-
-PIXEL_VARIABLES = ("flux", "ivar", "mask")
+# Of the variables of each star: few files for ten million, little to write anew when a night is appended.
+STAR_VARIABLE_CHUNK = 65_536
+# As Zarr's own choice, with a checksum: without it a flipped bit becomes flux.
+_COMPRESSORS = (ZstdCodec(level=0, checksum=True),)
 _RUN_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
 
 
@@ -39,16 +38,18 @@ def open_cube(path: str | os.PathLike[str]) -> xr.Dataset:
         ``flux``, ``ivar``, ``mask`` are Dask arrays in blocks of stars as they are stored; the variables of
         each star are read when they are looked at. Passes `specxr.validate`.
     """
-    path = _zarr_group(path)
-    cube = xr.open_zarr(path, consolidated=False, chunks=None)
+    group = open_group(path)
+    _check_settled(path, group)
+    store = group.store if is_url(path) else path
+    cube = xr.open_zarr(store, consolidated=False, chunks=None)
     try:
         validate(cube)
     except ValueError as error:
         raise ValueError(f"{path} is not a cube: {error}") from error
     # Dask blocks are the units of writing (shards where there are any): xarray alone would take inner chunks.
-    blocks = {STAR: _write_unit(zarr.open_group(path, mode="r")["flux"]), WAVELENGTH: -1}
+    blocks = {STAR: layout_of(group).block, WAVELENGTH: -1}
     others = [name for name in cube.variables if name not in (*PIXEL_VARIABLES, WAVELENGTH)]
-    chunked = xr.open_zarr(path, consolidated=False, chunks=blocks, drop_variables=others)
+    chunked = xr.open_zarr(store, consolidated=False, chunks=blocks, drop_variables=others)
     cube = cube.assign({name: chunked.variables[name] for name in PIXEL_VARIABLES})
     return _ordered(cube.set_coords([name for name in IDENTITY if name in cube]))
 
@@ -57,7 +58,8 @@ def write_cube(
     cube: xr.Dataset,
     path: str | os.PathLike[str],
     overwrite: bool = False,
-    star_chunk: int = STAR_CHUNK,
+    star_chunk: int | None = None,
+    star_shard: int | None = None,
 ) -> None:
     """Write a cube as a Zarr v3 store.
 
@@ -66,36 +68,21 @@ def write_cube(
     cube : Dataset
         In memory or lazy; every lazy variable is computed in one pass.
     path : path-like
-        Where it appears once it is complete; a write that fails leaves what was there before.
+        A folder, or a URL such as ``s3://bucket/cube.zarr``. It appears there once it is complete; a write that fails
+        leaves what was there before.
     overwrite : bool, optional
         Replace a store, with the labels in it.
-    star_chunk : int, optional
-        Stars in each chunk of flux, ivar and mask; all their pixels are in it.
+    star_chunk, star_shard : int, optional
+        Stars in each chunk, and in each shard of whole chunks, of flux, ivar and mask; all their pixels are in it.
+        Without `star_chunk`, both are chosen from the size of the cube and the memory of this machine
+        (`specxr.layout.choose_layout`); without `star_shard` alone, there are no shards.
     """
     validate(cube)
+    size = star_bytes(cube)
+    layout = Layout(star_chunk, star_shard) if star_chunk else choose_layout(cube.sizes[STAR], size)
     with staged(path, overwrite) as draft:
-        _write(cube, draft, star_chunk, PIXEL_VARIABLES)
-
-
-def append_stars(draft: Path, block: xr.Dataset, star_chunk: int) -> None:
-    """Add the spectra of a block to a store in the making; all but the last block have `star_chunk` stars."""
-    pixels = block[list(PIXEL_VARIABLES)].reset_coords(drop=True)
-    if (draft / "zarr.json").exists():
-        pixels.drop_vars(WAVELENGTH).to_zarr(draft, append_dim=STAR, consolidated=False)
-    else:
-        _write(pixels, draft, star_chunk, PIXEL_VARIABLES)
-
-
-def put_star(draft: Path, row: int, pixels: Mapping[str, NDArray[Any]]) -> None:
-    """Put a spectrum in the place of another in a store in the making, which has one writer."""
-    stored = zarr.open_group(draft, mode="r+")
-    for name, values in pixels.items():
-        stored[name][row] = values
-
-
-def put_star_variables(draft: Path, stars: xr.Dataset) -> None:
-    """Add the variables of each star, and the attributes, to a store in the making."""
-    _write(stars, draft, star_chunk=stars.sizes[STAR], rows=(), mode="a")
+        described = cube.assign_attrs(storage=describe_layout(layout, size))
+        _write(described, draft, layout, PIXEL_VARIABLES)
 
 
 def write_labels(path: str | os.PathLike[str], labels: xr.Dataset, run: str, overwrite: bool = False) -> None:
@@ -114,15 +101,16 @@ def write_labels(path: str | os.PathLike[str], labels: xr.Dataset, run: str, ove
         Replace a run of this name.
     """
     cube = open_cube(path)
-    _check_run_name(run)
+    check_run_name(run)
     _check_aligned(labels, cube)
-    path = Path(path)
     labels = labels.drop_vars(IDENTITY, errors="ignore")
     rows = [name for name, variable in labels.data_vars.items() if STAR in variable.dims]
+    layout = Layout(layout_of(open_group(path)).block)
     # Drafted beside the store: Zarr warns of what it does not know inside, were this process killed.
-    with staged(path / "labels" / run, overwrite, folder=path.parent) as draft:
-        _write(labels, draft, cube.chunksizes[STAR][0], rows)
-        zarr.open_group(path, mode="r+").require_group("labels")
+    beside = os.path.dirname(os.fspath(path).rstrip("/")) or "."
+    with staged(join(path, "labels", run), overwrite, folder=beside) as draft:
+        _write(labels.assign_attrs(complete=True), draft, layout, rows)
+        open_group(path, "r+").require_group("labels")
 
 
 def open_labels(path: str | os.PathLike[str], run: str) -> xr.Dataset:
@@ -138,7 +126,8 @@ def open_labels(path: str | os.PathLike[str], run: str) -> xr.Dataset:
     Returns
     -------
     Dataset
-        Over ``star``, in the order of the cube; Dask arrays.
+        Over ``star``, in the order of the cube; Dask arrays. Stars that were appended to the cube after the run
+        have no labels yet: NaN, and `Result.NOT_FITTED` as ``result``.
     """
     cube = open_cube(path)
     runs = list_runs(path)
@@ -148,14 +137,28 @@ def open_labels(path: str | os.PathLike[str], run: str) -> xr.Dataset:
             f"{path} has no labels '{run}' (runs: {found}); the name of a run is required. "
             "Choose one of these, or run `specxr infer` first."
         )
-    group = f"labels/{run}"
-    labels = _ordered(xr.open_zarr(path, group=group, consolidated=False, chunks={}))
+    store = open_store(path, read_only=True) if is_url(path) else path
+    labels = _ordered(xr.open_zarr(store, group=f"labels/{run}", consolidated=False, chunks={}))
+    missing = cube.sizes[STAR] - labels.sizes[STAR]
+    if missing > 0:
+        fill = {name: unfitted(name, variable.dtype) for name, variable in labels.data_vars.items()}
+        labels = labels.pad({STAR: (0, missing)}, constant_values=fill, keep_attrs=True)
+        labels = labels.assign_attrs(complete=False)
     return labels.assign_coords({name: cube.variables[name] for name in IDENTITY if name in cube.variables})
+
+
+def unfitted(name: Hashable, dtype: np.dtype[Any]) -> Any:
+    """Value of a variable of the labels where no star was fitted."""
+    if name == "result":
+        return int(Result.NOT_FITTED)
+    return float("nan") if dtype.kind == "f" else 0
 
 
 def list_runs(path: str | os.PathLike[str]) -> list[str]:
     """Names of the runs whose labels are in a cube, sorted."""
-    return sorted(found.parent.name for found in _zarr_group(path).glob("labels/*/zarr.json"))
+    group = open_group(path)
+    with reported(path):
+        return sorted(group["labels"].group_keys()) if "labels" in group else []
 
 
 def write_region(
@@ -177,75 +180,57 @@ def write_region(
     group : str, optional
         A group of the store, such as ``labels/<run>``.
     """
-    stored = zarr.open_group(_zarr_group(path), path=group or "", mode="r+")
+    root = open_group(path, "r+")
+    stored = root[group] if group else root
     data = data.drop_vars(list(data.coords)).drop_encoding()
     data = data[[name for name, variable in data.data_vars.items() if STAR in variable.dims]]
     for name, variable in data.variables.items():
         _check_region(str(name), stored, stars, data.sizes[STAR])
         if variable.chunks is not None:
-            data[name] = variable.chunk({STAR: _write_unit(stored[str(name)])})
-    data.to_zarr(path, group=group, region={STAR: stars}, mode="r+", consolidated=False)
+            data[name] = variable.chunk({STAR: write_unit(stored[str(name)])})
+    data.to_zarr(root.store, group=group, region={STAR: stars}, mode="r+", consolidated=False)
 
 
-@contextmanager
-def staged(
-    path: str | os.PathLike[str], overwrite: bool = False, folder: Path | None = None
-) -> Iterator[Path]:
-    """Yield a new folder to write a store in; it takes the place of `path` when the block ends without error.
+def open_group(path: str | os.PathLike[str], mode: Literal["r", "r+"] = "r") -> zarr.Group:
+    """Open the store of a cube as a Zarr group.
 
     Parameters
     ----------
     path : path-like
-    overwrite : bool, optional
-        Allow a Zarr group at `path`, which is then replaced; anything else is never replaced.
-    folder : Path, optional
-        Where the draft is, on the same disk; the folder of `path` by default.
+        A folder, or a URL such as ``s3://bucket/cube.zarr``.
+    mode : {"r", "r+"}, optional
+
+    Returns
+    -------
+    zarr.Group
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        There is nothing, or something else.
+    ConnectionError
+        The object store cannot be reached, or refuses.
     """
-    path = Path(path)
-    if path.exists() and not overwrite:
-        raise FileExistsError(
-            f"{path} exists already; nothing is overwritten unasked. "
-            "Choose another name, or pass overwrite=True (--overwrite) to replace it."
+    if not is_group(path):
+        if not exists(path):
+            raise FileNotFoundError(
+                f"{path} does not exist; a cube is required. Check the path, or make a cube with `specxr ingest`."
+            )
+        raise ValueError(
+            f"{path} is not a Zarr v3 store (it has no zarr.json); a cube is required. "
+            "Check the path, or make a cube with `specxr ingest`."
         )
-    if path.exists() and not (path / "zarr.json").is_file():
-        raise FileExistsError(
-            f"{path} exists and is not a Zarr group; only a Zarr group can be replaced. Choose another name."
-        )
-    draft = (folder or path.parent) / f".{path.name}.{uuid4().hex[:8]}.partial"
-    try:
-        draft.mkdir()
-    except OSError as error:
-        raise type(error)(
-            f"cannot write {path}: {error.strerror} ({draft.parent}). An existing folder with write "
-            "permission is required. Make the folder, or choose another one."
-        ) from error
-    try:
-        yield draft
-        _replace(path, draft)
-    except BaseException:  # an interrupt too must leave nothing half written
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
-
-
-def _replace(path: Path, draft: Path) -> None:
-    """Rename `draft` to `path`; what was there is kept until the new one is in place."""
-    if not path.exists():
-        draft.rename(path)
-        return
-    previous = draft.with_suffix(".previous")
-    path.rename(previous)
-    try:
-        draft.rename(path)
-    except BaseException:
-        previous.rename(path)
-        raise
-    shutil.rmtree(previous)
+    with reported(path):
+        return zarr.open_group(open_store(path, read_only=mode == "r"), mode=mode, zarr_format=3)
 
 
 def _write(
-    data: xr.Dataset, draft: Path, star_chunk: int, rows: Container[Hashable], mode: Literal["w", "a"] = "w"
+    data: xr.Dataset,
+    draft: str | os.PathLike[str],
+    layout: Layout,
+    rows: Container[Hashable],
 ) -> None:
-    """Write a new store: variables named in `rows` in chunks of `star_chunk` stars, others in one chunk.
+    """Write a new store: variables named in `rows` as `layout` says, others of stars in longer chunks.
 
     One `to_zarr` for everything, so that what lazy variables share is computed once.
     """
@@ -253,20 +238,34 @@ def _write(
         raise ValueError(
             f"there are no stars to write (dimensions: {dict(data.sizes)}); select at least one."
         )
+    data, encoding = encoded(data, layout, rows)
+    with reported(draft):
+        data.to_zarr(open_store(draft), mode="w", consolidated=False, encoding=encoding)
+
+
+def encoded(
+    data: xr.Dataset, layout: Layout, rows: Container[Hashable]
+) -> tuple[xr.Dataset, dict[Hashable, dict[str, Any]]]:
+    """Prepare variables for Zarr: strings of its own kind, chunks and shards, lazy blocks that fit into them."""
     data = data.drop_encoding()
-    encoding = {}
+    encoding: dict[Hashable, dict[str, Any]] = {}
     for name, variable in data.variables.items():
-        chunks = dict(data[name].sizes)
+        chunks = {dim: max(1, size) for dim, size in data[name].sizes.items()}
         if variable.dtype.kind in "OTUS":
             # Zarr v3 specifies no fixed-length strings.
-            text = np.asarray(variable.values, dtype=object)
+            text = np.asarray(variable.values).astype(np.dtypes.StringDType())
             data = data.assign({name: (variable.dims, text, variable.attrs)})
-        elif name in rows:
-            chunks[STAR] = min(chunks[STAR], star_chunk)
-        if data[name].chunks is not None:
-            data = data.assign({name: data[name].variable.chunk(chunks)})
+        if STAR in chunks:
+            chunks[STAR] = layout.chunk if name in rows else STAR_VARIABLE_CHUNK
         encoding[name] = {"chunks": tuple(chunks.values())}
-    data.to_zarr(draft, mode=mode, consolidated=False, encoding=encoding)
+        if variable.dtype.kind not in "OTUS":
+            encoding[name]["compressors"] = _COMPRESSORS
+        if name in rows and layout.shard is not None:
+            encoding[name]["shards"] = tuple({**chunks, STAR: layout.shard}.values())
+        if data[name].chunks is not None:
+            blocks = {**chunks, STAR: layout.block} if name in rows else chunks
+            data = data.assign({name: data[name].variable.chunk(blocks)})
+    return data, encoding
 
 
 def _ordered(data: xr.Dataset) -> xr.Dataset:
@@ -275,7 +274,7 @@ def _ordered(data: xr.Dataset) -> xr.Dataset:
     return data[[name for name in first if name in data] + sorted(set(data.data_vars) - set(first))]
 
 
-def _write_unit(array: zarr.Array) -> int:
+def write_unit(array: zarr.Array) -> int:
     """Stars that must be written together: those of a shard, or of a chunk where there are no shards."""
     axis = array.metadata.dimension_names.index(STAR)
     return int((array.shards or array.chunks)[axis])
@@ -289,7 +288,7 @@ def _check_region(name: str, stored: zarr.Group, stars: slice, n_stars: int) -> 
             "exists. Write the whole variable first."
         )
     array = stored[name]
-    unit = _write_unit(array)
+    unit = write_unit(array)
     total = array.shape[array.metadata.dimension_names.index(STAR)]
     start, stop, step = stars.indices(total)
     if stop - start != n_stars or step != 1:
@@ -306,7 +305,8 @@ def _check_region(name: str, stored: zarr.Group, stars: slice, n_stars: int) -> 
         )
 
 
-def _check_run_name(run: str) -> None:
+def check_run_name(run: str) -> None:
+    """Raise ``ValueError`` unless `run` can name a run."""
     if not _RUN_NAME.fullmatch(run):
         raise ValueError(
             f"{run!r} cannot name a run; a letter or digit, then letters, digits, '_', '.' or '-' are "
@@ -336,15 +336,17 @@ def _check_aligned(labels: xr.Dataset, cube: xr.Dataset) -> None:
         )
 
 
-def _zarr_group(path: str | os.PathLike[str]) -> Path:
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{path} does not exist; a cube is required. Check the path, or make a cube with `specxr ingest`."
-        )
-    if not (path / "zarr.json").is_file():
+def _check_settled(path: str | os.PathLike[str], group: zarr.Group) -> None:
+    lengths = {n_stars_of(array) for _, array in group.arrays()} - {None}
+    if len(lengths) > 1:
         raise ValueError(
-            f"{path} is not a Zarr v3 store (it has no zarr.json); a cube is required. "
-            "Check the path, or make a cube with `specxr ingest`."
+            f"the variables of {path} have {min(lengths)} to {max(lengths)} stars, because stars are just being "
+            "appended or that was interrupted; one length is required. Wait a second, or run `specxr ingest --append` "
+            "again, which finishes what was begun."
         )
-    return path
+
+
+def n_stars_of(array: zarr.Array) -> int | None:
+    """Stars of a stored variable; None where it is not along them."""
+    dims = tuple(array.metadata.dimension_names or ())
+    return int(array.shape[dims.index(STAR)]) if STAR in dims else None

@@ -82,6 +82,7 @@ class Result(IntEnum):
     TOO_FEW_PIXELS = 4
     NEGATIVE_SHAPE = 5
     SINGULAR = 6
+    NOT_FITTED = 255
 
     @property
     def advice(self) -> str:
@@ -97,6 +98,7 @@ _RESULT_ADVICE = {
     Result.TOO_FEW_PIXELS: "fewer good pixels than the fit needs; no labels are given",
     Result.NEGATIVE_SHAPE: "the shape polynomial is not positive everywhere; labels are not to be trusted",
     Result.SINGULAR: "the labels cannot be told apart with these pixels; errors are not given",
+    Result.NOT_FITTED: "the run has not come to this star, or its block is in quarantine; call the run again",
 }
 
 

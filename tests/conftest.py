@@ -4,6 +4,7 @@ import gzip
 import os
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import dask
 import hypothesis
@@ -67,6 +68,18 @@ def forbid_compute():
 
 
 @pytest.fixture(scope="session")
+def client():
+    """A Dask cluster of two threads of this process, reached by TCP as any other."""
+    from distributed import Client, LocalCluster
+
+    cluster = LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=":0"
+    )
+    with cluster, Client(cluster, set_as_default=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
 def write_lamost() -> Callable[..., Path]:
     """A function that writes a small LAMOST file in one of the three layouts."""
     return _write_lamost
@@ -121,3 +134,28 @@ def _write_lamost(
         path.write_bytes(gzip.compress(plain.read_bytes(), mtime=0))
         plain.unlink()
     return path
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """A local object store."""
+    pytest.importorskip("moto", reason="no local object store: pip install 'specxr[test]'")
+    from buckets import Server
+
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server, monkeypatch) -> str:
+    """URL of a bucket of its own, which the environment allows to write in."""
+    from buckets import ENVIRONMENT
+    from obstore.store import HTTPStore
+
+    name = f"bucket-{uuid4().hex[:12]}"
+    for variable, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": s3_server.url}.items():
+        monkeypatch.setenv(variable, value)
+    HTTPStore(s3_server.url, client_options={"allow_http": True}).put(name, b"", use_multipart=False)
+    s3_server.fail(0)
+    return f"s3://{name}"

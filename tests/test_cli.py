@@ -31,11 +31,17 @@ def cube(survey, tmp_path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def fitted(survey, tmp_path_factory) -> Path:
+def scheduler(client) -> tuple[str, str]:
+    """Options that spare a test the start of workers."""
+    return "--scheduler", client.scheduler.address
+
+
+@pytest.fixture(scope="module")
+def fitted(survey, scheduler, tmp_path_factory) -> Path:
     """A cube with the run `lasp`; not to be written to."""
     path = tmp_path_factory.mktemp("fitted") / "cube.zarr"
     write_cube(survey, path)
-    ok("infer", path, "--workers", 1)
+    ok("infer", path, *scheduler)
     return path
 
 
@@ -100,13 +106,64 @@ def test_info_of_a_cube_without_labels(cube):
     assert "no labels yet" in ok("info", cube)
 
 
-def test_a_run_is_replaced_only_on_request(fitted, cube):
-    ok("infer", cube)
+def test_a_run_continues_by_itself_and_is_replaced_only_on_request(fitted, scheduler, cube):
+    ok("infer", cube, *scheduler)
     before = files_in(cube)
-    assert "--overwrite" in refused("infer", cube)
+    assert "nothing was left to do" in ok("infer", cube)
+    assert "dtype 'float64' (now 'float32')" in refused("infer", cube, "--dtype", "float32")
+    assert "--overwrite" in refused("infer", cube, "--dtype", "float32")
     assert files_in(cube) == before
-    ok("infer", cube, "--overwrite")
+    ok("infer", cube, *scheduler, "--dtype", "float32", "--overwrite")
+    assert open_labels(cube, "lasp").attrs["dtype"] == "float32"
+    ok("infer", cube, *scheduler, "--overwrite")
     xr.testing.assert_identical(open_labels(cube, "lasp").load(), open_labels(fitted, "lasp").load())
+
+
+def test_progress_names_the_dashboard_and_the_forecast(scheduler, cube):
+    shown = run("infer", cube, *scheduler).stderr
+    assert "dashboard: http://" in shown
+    assert "40 stars in 1 blocks of 40" in shown
+    assert "from the first block" in shown
+    assert "40/40" in shown
+    assert "40 converged" in shown
+
+
+def test_blocks_in_quarantine_give_exit_code_3(survey, scheduler, tmp_path):
+    path = tmp_path / "cube.zarr"
+    write_cube(survey, path, star_chunk=10)
+    chunk = path / "flux" / "c" / "2" / "0"
+    sound = chunk.read_bytes()
+    chunk.write_bytes(sound[:-5])
+    result = run("infer", path, *scheduler)
+    assert result.exit_code == 3
+    assert "30 converged" in result.stdout
+    assert "block 2, stars 20 to 29, failed 3 times: " in result.stderr
+    assert "1 blocks are in quarantine, 10 stars have no labels" in result.stderr
+    assert "lasp (not complete)" in ok("info", path)
+    chunk.write_bytes(sound)
+    assert "40 converged" in ok("infer", path, *scheduler)
+    assert "not complete" not in ok("info", path)
+
+
+def test_a_run_that_gives_up_says_so_in_one_line(survey, scheduler, tmp_path):
+    path = tmp_path / "cube.zarr"
+    write_cube(survey, path, star_chunk=3)
+    for chunk in (path / "flux" / "c").iterdir():
+        (chunk / "0").write_bytes(b"damage")
+    result = run("infer", path, *scheduler)
+    assert result.exit_code == 1
+    assert "specxr: 30 attempts in a row failed" in result.stderr.splitlines()[-1]
+
+
+def test_a_cluster_that_does_not_answer(cube, monkeypatch):
+    monkeypatch.setattr("specxr.cluster.CONNECT_SECONDS", 0.2)
+    assert "no Dask scheduler answers at 'tcp://127.0.0.1:9'" in refused(
+        "infer", cube, "--scheduler", "tcp://127.0.0.1:9"
+    )
+    assert "Leave one of them out" in refused(
+        "infer", cube, "--scheduler", "tcp://127.0.0.1:9", "--workers", 2
+    )
+    assert list_runs(cube) == []
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "fits"])
@@ -148,12 +205,23 @@ def test_ingest_lists_what_it_cannot_read_and_goes_on(write_lamost, tmp_path):
     assert "1 files without a spectrum" in result.stdout
 
 
-def test_real_spectra_from_files_to_a_comparison(shared, tmp_path):
+def test_real_spectra_from_files_to_a_comparison(shared, scheduler, tmp_path):
     cube, table = tmp_path / "cube.zarr", tmp_path / "lasp.csv"
     shown = ok("ingest", "lamost-lrs", shared / "pylasp/fits", "--out", cube, "--workers", 1)
     assert "15 stars" in shown
     emulator = shared / "elodie/elodie32_flux_tgm_4199_5700.fits"
-    ok("infer", cube, "--estimator", "lasp", "--emulator", emulator, "--no-clean", "--name", "lasp")
+    ok(
+        "infer",
+        cube,
+        "--estimator",
+        "lasp",
+        "--emulator",
+        emulator,
+        "--no-clean",
+        "--name",
+        "lasp",
+        *scheduler,
+    )
     ok("export", cube, "--name", "lasp", "--out", table)
     assert len(pd.read_csv(table)) == 15
     assert "converged" in table.read_text()

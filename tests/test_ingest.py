@@ -1,15 +1,23 @@
 import os
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import xarray as xr
+from typer.testing import CliRunner
+from zarr.storage import LocalStore
 
 from specxr import ingest as module
-from specxr import readers, store
+from specxr import readers
+from specxr.cli import app
 from specxr.ingest import find_files, ingest
+from specxr.layout import Layout
+from specxr.lock import hold
 from specxr.readers.lamost_lrs import GRID, read
-from specxr.store import open_cube
+from specxr.store import open_cube, open_labels, write_cube, write_labels
+from specxr.vocabulary import Result
 
 
 @pytest.fixture
@@ -26,7 +34,7 @@ def folder(write_lamost, tmp_path):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(store, "STAR_CHUNK", 4)
+    monkeypatch.setattr(module, "choose_layout", lambda n_stars, star_bytes: Layout(4))
     monkeypatch.setattr(module, "FILES_PER_TASK", 3)
 
 
@@ -166,20 +174,20 @@ def test_an_ingest_that_dies_half_way_leaves_the_old_cube(folder, tmp_path, monk
         ingest("lamost-lrs", folder, out)
 
     blocks = []
-    append = store.append_stars
+    write = module.write_beyond
 
     def dies(*args):
         blocks.append(args)
         if len(blocks) == 2:
             raise KeyboardInterrupt
-        append(*args)
+        write(*args)
 
-    monkeypatch.setattr(store, "append_stars", dies)
+    monkeypatch.setattr(module, "write_beyond", dies)
     with pytest.raises(KeyboardInterrupt):
         ingest("lamost-lrs", folder, out, overwrite=True)
     assert open_cube(out).sizes["star"] == 3
     assert sorted(os.listdir(tmp_path)) == ["c.zarr", "spectra"]
-    monkeypatch.undo()
+    monkeypatch.setattr(module, "write_beyond", write)
     assert ingest("lamost-lrs", folder, out, overwrite=True).n_written == 11
     assert open_cube(out).sizes["star"] == 11
 
@@ -217,3 +225,167 @@ def test_real_files_of_every_release_are_read(shared, tmp_path):
     assert (cube.flux.median("wavelength") > 0).mean() > 0.95
     assert (cube.mask & 1).mean() < 0.02
     assert np.isfinite(cube.ra).all()
+
+
+# Nights that are added
+
+
+@pytest.fixture
+def two_nights(folder, write_lamost, tmp_path):
+    """A cube of 11 stars, one of them twice; the 6 stars of another night, as a folder."""
+    night = tmp_path / "night"
+    night.mkdir()
+    for i in range(6):
+        write_lamost(night / f"n{i}.fits", flux=np.full(3909, 50.0 + i), OBSID=200 + i, SUBCLASS=f"K{i}")
+    ingest("lamost-lrs", folder, tmp_path / "c.zarr", workers=1)
+    return tmp_path / "c.zarr", night
+
+
+def content(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def labelled(path):
+    """Labels of all stars of a cube, 10,000 plus their number, and how they ended."""
+    obsid = open_cube(path).obsid
+    teff = ("star", 1e4 + obsid.values)
+    labels = xr.Dataset(
+        {"teff": teff, "result": ("star", np.zeros(obsid.size, "u1"))}, coords={"obsid": obsid}
+    )
+    write_labels(path, labels, "lasp")
+
+
+@pytest.mark.parametrize("layout", [Layout(4), Layout(2, 4), Layout(5), Layout(50)])
+def test_a_cube_made_in_two_nights_is_the_cube_made_in_one(
+    folder, write_lamost, tmp_path, monkeypatch, layout
+):
+    monkeypatch.setattr(module, "choose_layout", lambda n_stars, star_bytes: layout)
+    files = find_files(folder)
+    ingest("lamost-lrs", files, tmp_path / "once.zarr", workers=1)
+    ingest("lamost-lrs", files[:3], tmp_path / "c.zarr", workers=1)
+    for some in (files[3:4], files[4:9], files[9:]):
+        report = ingest("lamost-lrs", some, tmp_path / "c.zarr", append=True, workers=1)
+        assert report.n_written == len(some)
+    once, often = open_cube(tmp_path / "once.zarr"), open_cube(tmp_path / "c.zarr")
+    assert once.chunksizes == often.chunksizes
+    assert "3 of 3 files; specxr ingest lamost-lrs: 1 of 1 files; " in often.attrs["history"]
+    often.attrs["history"] = once.attrs["history"]
+    xr.testing.assert_identical(often.compute(), once.compute())
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_labels_stay_with_their_stars_when_stars_are_appended(two_nights):
+    path, night = two_nights
+    labelled(path)
+    before = open_labels(path, "lasp").compute()
+    ingest("lamost-lrs", night, path, append=True)
+    after = open_labels(path, "lasp")
+    assert after.teff.chunks is not None
+    xr.testing.assert_equal(after.isel(star=slice(11)).compute(), before)
+    new = after.isel(star=slice(11, None)).compute()
+    assert list(new.obsid.values) == list(range(200, 206))
+    assert np.isnan(new.teff.values).all()
+    assert (new.result.values == Result.NOT_FITTED).all()
+    assert (after.result.dtype, after.teff.dtype) == (before.result.dtype, before.teff.dtype)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_stars_that_are_there_are_refused_or_skipped(two_nights, folder):
+    path, night = two_nights
+    before = open_cube(path).compute()
+    with pytest.raises(ValueError, match=r"2 files have an obsid that is in .*spec-00.*--skip-existing"):
+        ingest("lamost-lrs", [night, folder / "spec-00.fits", folder / "spec-03.fits.gz"], path, append=True)
+    xr.testing.assert_identical(open_cube(path).compute(), before)
+    files = [folder / "spec-00.fits", night]
+    report = ingest("lamost-lrs", files, path, append=True, skip_existing=True)
+    assert ([file.name for file in report.skipped], report.n_written) == (["spec-00.fits"], 6)
+    assert open_cube(path).sizes["star"] == 17
+    report = ingest("lamost-lrs", files, path, append=True, skip_existing=True)
+    assert (report.n_written, len(report.skipped), open_cube(path).sizes["star"]) == (0, 7, 17)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_an_append_that_dies_anywhere_can_be_repeated(two_nights, tmp_path, monkeypatch):
+    """Whichever write to the store is the last: the old cube or the new one is there, or one call finishes it."""
+    path, night = two_nights
+    labelled(path)
+    old = open_cube(path).compute()
+    shutil.copytree(path, tmp_path / "new.zarr")
+    put = LocalStore.set
+    writes, allowed = 0, -1
+
+    async def counted(self, key, value, *args):
+        nonlocal writes
+        if "locks" not in key:
+            if writes == allowed:
+                raise OSError("power cut")
+            writes += 1
+        await put(self, key, value, *args)
+
+    monkeypatch.setattr(LocalStore, "set", counted)
+    ingest("lamost-lrs", night, tmp_path / "new.zarr", append=True, workers=1)
+    new = open_cube(tmp_path / "new.zarr").compute()
+    seen, total = set(), writes
+    for allowed in sorted({*range(0, total, 11), total - 1}):
+        writes, attempt = 0, tmp_path / f"{allowed}.zarr"
+        shutil.copytree(path, attempt)
+        with pytest.raises(OSError, match="power cut"):
+            ingest("lamost-lrs", night, attempt, append=True, workers=1)
+        seen.add(_state(attempt, old, new))
+        allowed = -1
+        ingest("lamost-lrs", night, attempt, append=True, skip_existing=True, workers=1)
+        found = open_cube(attempt).compute()
+        xr.testing.assert_equal(found, new)
+        open_labels(attempt, "lasp").load()
+        shutil.rmtree(attempt)
+    assert seen == {"old", "between", "new"}
+
+
+def _state(path, old, new):
+    try:
+        cube = open_cube(path).compute()
+    except ValueError as error:
+        return "between" if "which finishes what was begun" in str(error) else str(error)
+    n = cube.sizes["star"]
+    xr.testing.assert_equal(cube, old if n == old.sizes["star"] else new)
+    return "old" if n == old.sizes["star"] else "new"
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_one_process_at_a_time_appends(two_nights):
+    path, night = two_nights
+    before = content(path)
+    with hold(path, "stars"), pytest.raises(BlockingIOError, match="one writer at a time"):
+        ingest("lamost-lrs", night, path, append=True)
+    assert {name: data for name, data in content(path).items() if "locks" not in name} == before
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_only_stars_of_the_same_kind_are_appended(two_nights, tiny_cube, tmp_path):
+    path, night = two_nights
+    write_cube(tiny_cube, tmp_path / "tiny.zarr")
+    with pytest.raises(ValueError, match="holds spectra of none on 80 pixels"):
+        ingest("lamost-lrs", night, tmp_path / "tiny.zarr", append=True)
+    write_cube(
+        open_cube(path).drop_vars("subclass").assign(teff=("star", np.ones(11))), tmp_path / "less.zarr"
+    )
+    with pytest.raises(ValueError, match=r"differ \(subclass, teff\)"):
+        ingest("lamost-lrs", night, tmp_path / "less.zarr", append=True)
+    assert open_cube(tmp_path / "less.zarr").sizes["star"] == 11
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        ingest("lamost-lrs", night, tmp_path / "nowhere.zarr", append=True)
+    with pytest.raises(ValueError, match="one is required at most"):
+        ingest("lamost-lrs", night, path, append=True, overwrite=True)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_the_command_appends(two_nights):
+    path, night = two_nights
+    words = ["ingest", "lamost-lrs", str(night), "--out", str(path), "--append", "--workers", "1"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0
+    assert f"6 stars added to {path}" in done.output.replace("\n", "")
+    again = CliRunner().invoke(app, words)
+    assert again.exit_code == 1
+    assert "--skip-existing" in again.output
+    assert "6 files of stars that were there" in CliRunner().invoke(app, [*words, "--skip-existing"]).output

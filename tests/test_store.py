@@ -10,7 +10,15 @@ import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from specxr.store import list_runs, open_cube, open_labels, write_cube, write_labels, write_region
+from specxr.store import (
+    STAR_VARIABLE_CHUNK,
+    list_runs,
+    open_cube,
+    open_labels,
+    write_cube,
+    write_labels,
+    write_region,
+)
 
 
 @pytest.fixture
@@ -55,7 +63,7 @@ def test_a_cube_comes_back_as_it_was(tiny_cube, stored):
         assert found[name].dtype == tiny_cube[name].dtype
     assert list(found.subclass.values) == list(tiny_cube.subclass.values)
     assert set(found.coords) == set(tiny_cube.coords)
-    assert found.attrs == tiny_cube.attrs
+    assert found.attrs == tiny_cube.attrs | {"storage": "chunks of 5 stars (0.0036 MB)"}
     assert found.wavelength.attrs == tiny_cube.wavelength.attrs
     assert list(found.data_vars) == ["flux", "ivar", "mask", "snr_g", "subclass"]
 
@@ -65,7 +73,7 @@ def test_open_cube_is_lazy_and_chunked_as_stored(stored):
     cube = open_cube(stored)
     assert cube.chunksizes == {"star": (5, 5, 2), "wavelength": (80,)}
     assert zarr.open_group(stored)["flux"].chunks == (5, 80)
-    assert zarr.open_group(stored)["obsid"].chunks == (12,)
+    assert zarr.open_group(stored)["obsid"].chunks == (STAR_VARIABLE_CHUNK,)
 
 
 def test_blocks_of_an_opened_cube_are_its_shards(tiny_cube, tmp_path):
@@ -193,7 +201,7 @@ def test_labels_come_back_beside_the_stars(tiny_cube, stored):
     found = open_labels(stored, "lasp-1.0_b")
     assert found.teff.chunks == ((5, 5, 2),)
     assert list(found.data_vars) == ["teff", "teff_err", "covariance", "result"]
-    assert found.attrs == labels.attrs
+    assert found.attrs == labels.attrs | {"complete": True}
     assert found.teff.attrs["units"] == "K"
     assert list(found.label.values) == ["teff", "logg"]
     for name in ("obsid", "ra", "dec"):

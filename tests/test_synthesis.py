@@ -106,3 +106,26 @@ def test_stars_look_like_stars():
 def test_no_stars_are_refused():
     with pytest.raises(ValueError, match="at least one"):
         simulate_survey(0)
+
+
+def test_a_bulk_cube_is_a_survey_with_noise_of_its_own(monkeypatch):
+    from specxr.synthesis import bulk
+
+    cube = bulk.simulate_bulk(90, chunk=40, seed=3, n_models=8)
+    assert cube.chunks["star"] == (40, 40, 10)
+    assert cube.sizes["wavelength"] == 1327
+    assert 4199 < cube.wavelength[0] < 4201 < 5698 < cube.wavelength[-1] < 5701
+    again = bulk.simulate_bulk(90, chunk=40, seed=3, n_models=8).isel(star=slice(40, 80)).compute()
+    cube = cube.compute()
+    np.testing.assert_array_equal(cube.flux.values[40:80], again.flux.values)
+    np.testing.assert_array_equal(cube.ivar == 0, cube.mask != 0)
+    assert 0.001 < (cube.mask != 0).mean() < 0.006
+    flux, ivar = cube.flux.values.astype("f8"), cube.ivar.values.astype("f8")
+    for model in np.unique(cube.true_teff):
+        same = np.flatnonzero(cube.true_teff.values == model)
+        assert len(same) > 1
+        one, other = flux[same[:2]] / np.median(flux[same[:2]], axis=1, keepdims=True)
+        scale = np.median(flux[same[:2]], axis=1)[:, None] ** 2
+        good = (ivar[same[:2]] > 0).all(axis=0)
+        pull = (one - other)[good] / np.sqrt((1 / (ivar[same[:2]] * scale)[:, good]).sum(axis=0))
+        assert 0.85 < pull.std() < 1.15  # the same model, other noise, as large as its ivar says

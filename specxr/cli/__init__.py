@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 from typer.core import TyperGroup
 
-from specxr.cli.commands import compare, export, infer, info, ingest
+from specxr.cli.commands import compare, export, infer, info, ingest, report
 from specxr.cli.demo import demo
 
 
@@ -27,7 +27,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, ingest, info, infer, export, compare):
+for command in (demo, ingest, info, infer, report, export, compare):
     app.command()(command)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,17 +12,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from specxr.cli.progress import Counted, progress_bar
+from specxr.cli.progress import progress_bar, run_progress, tally
 
-Cube = Annotated[Path, typer.Argument(metavar="CUBE.zarr", help="A cube that `specxr ingest` made.")]
+Cube = Annotated[
+    str, typer.Argument(metavar="CUBE.zarr", help="A cube that `specxr ingest` made, a path or s3://...")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Run = Annotated[str, typer.Option("--name", help="Name of the run.")]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="As many as there are cores, if not given.", show_default=False)
 ]
 
-# Small enough that two workers share a small survey evenly and the progress bar moves.
-_STARS_PER_TASK = 256
+QUARANTINE = 3  # exit code of a run that ended with blocks in quarantine
 
 
 def ingest(
@@ -30,10 +31,14 @@ def ingest(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILES_OR_FOLDERS...", help="Searched through if folders.")
     ],
-    out: Annotated[Path, typer.Option(metavar="CUBE.zarr", help="Where the cube goes.")],
+    out: Annotated[str, typer.Option(metavar="CUBE.zarr", help="Where the cube goes, a path or s3://...")],
     overwrite: Overwrite = False,
+    append: Annotated[bool, typer.Option("--append", help="Add the stars to the cube.")] = False,
     replace_duplicates: Annotated[
         bool, typer.Option("--replace-duplicates", help="Of files with one obsid keep the last.")
+    ] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave out files whose obsid is in the cube.")
     ] = False,
     workers: Workers = None,
 ) -> None:
@@ -46,7 +51,9 @@ def ingest(
             files,
             out,
             overwrite=overwrite,
+            append=append,
             replace_duplicates=replace_duplicates,
+            skip_existing=skip_existing,
             workers=workers,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
@@ -54,15 +61,18 @@ def ingest(
         typer.echo(f"{path}: {reason}", err=True)
     for old, new in report.replaced:
         typer.echo(f"{old}: replaced by {new}, which has the same obsid", err=True)
+    skipped = f"{len(report.skipped):,} files of stars that were there, " if report.skipped else ""
     typer.echo(
-        f"{report.n_written:,} stars in {report.path}, {len(report.failures):,} files without a spectrum, "
-        f"{report.seconds:.1f} s"
+        f"{report.n_written:,} stars {'added to' if append else 'in'} {report.path}, {skipped}"
+        f"{len(report.failures):,} files without a spectrum, {report.seconds:.1f} s"
     )
 
 
 def info(cube: Cube) -> None:
     """Show what is in a cube: its size, its grid, its runs, and how the fits of each ended."""
-    from specxr.store import list_runs, open_cube, open_labels
+    from specxr.layout import describe_layout, layout_of, star_bytes
+    from specxr.locations import size_of
+    from specxr.store import list_runs, open_cube, open_group, open_labels
     from specxr.vocabulary import Result
 
     spectra = open_cube(cube)
@@ -77,7 +87,8 @@ def info(cube: Cube) -> None:
         "pixels": f"{wavelength.size:,}",
         "wavelength": f"{wavelength.values[0]:.1f}-{wavelength.values[-1]:.1f} Angstrom, {wavelength.attrs['medium']}",
         "sampling": f"{wavelength.attrs['sampling']}, step {wavelength.attrs['step']:g}",
-        "on disk": f"{_size_on_disk(cube) / 1e6:,.1f} MB",
+        "stored": describe_layout(layout_of(open_group(cube)), star_bytes(spectra)),
+        "on disk": f"{size_of(cube) / 1e6:,.1f} MB",
         "in memory": f"{spectra.nbytes / 1e6:,.1f} MB",
     }
     for name, value in rows.items():
@@ -92,7 +103,8 @@ def info(cube: Cube) -> None:
     table = Table("run", "estimator", *(result.name.lower() for result in seen), box=box.SIMPLE)
     for run in runs:
         estimator = str(labels[run].attrs.get("estimator", ""))
-        table.add_row(run, estimator, *(f"{counts[run][result]:,}" for result in seen))
+        ending = "" if labels[run].attrs.get("complete", True) else " (not complete)"
+        table.add_row(run + ending, estimator, *(f"{counts[run][result]:,}" for result in seen))
     console.print(table)
 
 
@@ -110,38 +122,93 @@ def infer(
     dtype: Annotated[
         Literal["float64", "float32"], typer.Option(help="Precision of the arithmetic.")
     ] = "float64",
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Of a running Dask cluster, or its scheduler file.", show_default=False
+        ),
+    ] = None,
+    wait: Annotated[
+        float, typer.Option(min=0.0, help="Seconds to wait for workers where there are none.")
+    ] = 60.0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Infer labels of all stars of a cube, and write them beside the spectra."""
+    """Infer labels of all stars of a cube, beside the spectra. Called again, it continues where it was stopped."""
+    from specxr import cluster
     from specxr.estimators.lasp import LASP
-    from specxr.store import list_runs, open_cube, open_labels
+    from specxr.runner import RunStopped, run
+    from specxr.store import check_run_name, open_cube
 
-    spectra = open_cube(cube)
-    if name in list_runs(cube) and not overwrite:
-        raise FileExistsError(
-            f"{cube} has labels '{name}' already. Choose another --name, or replace them with --overwrite."
+    if workers is not None and scheduler is not None:
+        raise ValueError(
+            "--workers and --scheduler were both given; a cluster has its own workers. Leave one of them out."
         )
+    check_run_name(name)
+    open_cube(cube)
     lasp = LASP(emulator, clean=clean, solver=solver, device=device, dtype=dtype)
-    fit_cube(cube, spectra, lasp, name, workers, overwrite)
-    counts = _result_counts(open_labels(cube, name)["result"].values)
-    typer.echo(f"{cube}::{name}: " + ", ".join(f"{n:,} {r.name.lower()}" for r, n in counts.items() if n))
+    client = cluster.connect(scheduler) if scheduler else cluster.local(workers) if workers else None
+    with client or nullcontext(), run_progress() as progress:
+        try:
+            summary = run(
+                cube, lasp, name=name, client=client, overwrite=overwrite, wait=wait, progress=progress
+            )
+        except RunStopped as error:
+            typer.echo(f"specxr: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(1) from error
+    if summary.n_fitted:
+        from specxr.report import write_report
+
+        page = Path("." if "://" in cube else cube).parent / f"{Path(cube).stem}-{name}-report.html"
+        write_report(cube, name, page, lasp)
+        typer.echo(f"report in {page}")
+    _tell(summary)
 
 
-def fit_cube(
-    path: Path, cube: Any, estimator: Any, name: str, workers: int | None = None, overwrite: bool = False
+def _tell(summary: Any) -> None:
+    """Say how a run ended; exit with 3 where blocks are in quarantine."""
+    nothing = ", nothing was left to do" if summary.n_fitted == 0 and summary.complete else ""
+    typer.echo(f"{summary.path}::{summary.run}: {tally(summary.results)}{nothing}")
+    if not summary.quarantined:
+        return
+    for block in summary.quarantined:
+        reason = block.error.strip().splitlines()[-1]
+        typer.echo(
+            f"block {block.index}, stars {block.star_start:,} to {block.star_stop - 1:,}, failed {block.attempts} "
+            f"times: {reason}",
+            err=True,
+        )
+    typer.echo(
+        f"specxr: {len(summary.quarantined)} blocks are in quarantine, {summary.n_stars - summary.n_done:,} stars "
+        "have no labels. Their tracebacks are in the ledger (specxr.ledger.read); the same command tries them again.",
+        err=True,
+    )
+    raise typer.Exit(QUARANTINE)
+
+
+def report(
+    cube: Cube,
+    out: Annotated[
+        Path, typer.Option(metavar="REPORT.html", help="The page; it needs no other file.")
+    ] = Path("report.html"),
+    name: Run = "lasp",
+    emulator: Annotated[
+        str, typer.Option(metavar="PATH|NAME", help="That of the run, to draw residuals.")
+    ] = "default",
+    overwrite: Overwrite = False,
 ) -> None:
-    """Fit a cube with a progress bar, and write the labels to its store."""
-    import dask
+    """Write a report of a run as a web page: pace, results, labels, residuals, versions, slow and failed blocks."""
+    from specxr import ledger
+    from specxr.estimators.lasp import LASP
+    from specxr.report import write_report
 
-    from specxr.inference import infer as infer_lazily
-    from specxr.store import write_labels
-
-    if estimator.device == "cpu":
-        cube = cube.chunk(star=_STARS_PER_TASK)
-    with progress_bar("fitting", "stars", total=cube.sizes["star"]) as (bar, task):
-        labels = infer_lazily(cube, Counted(estimator, lambda n: bar.advance(task, n)))
-        with dask.config.set(scheduler="threads", num_workers=workers or os.cpu_count()):
-            write_labels(path, labels, name, overwrite=overwrite)
+    if out.exists() and not overwrite:
+        raise FileExistsError(f"'{out}' exists already. Choose another name, or replace it with --overwrite.")
+    made_with = ledger.read(cube, name).header.options
+    options = {
+        key: made_with[key] for key in ("clean", "solver", "window", "degree", "dtype") if key in made_with
+    }
+    write_report(cube, name, out, LASP(emulator, **options))
+    typer.echo(f"report in {out}")
 
 
 def export(
@@ -222,7 +289,3 @@ def _result_counts(codes: Any) -> dict[Any, int]:
     from specxr.vocabulary import Result
 
     return {result: int((codes == result).sum()) for result in Result}
-
-
-def _size_on_disk(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

@@ -12,9 +12,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from specxr.cli.commands import Overwrite, fit_cube
+from specxr.cli.commands import Overwrite
+from specxr.cli.progress import Counted, progress_bar
 
 RUN = "lasp"
+
+# Small enough that two threads share a small survey evenly and the progress bar moves.
+_STARS_PER_TASK = 256
 
 
 def demo(
@@ -42,7 +46,7 @@ def demo(
 
     lasp = LASP()
     cube = open_cube(path)
-    fit_cube(path, cube, lasp, RUN)
+    _fit(path, cube, lasp)
     labels = label_table(open_labels(path, RUN))
     write_table(labels, out / "labels.csv", overwrite=True)
     truth = pd.DataFrame({name: cube[f"true_{name}"].values for name in TRUE_LABELS})
@@ -51,6 +55,20 @@ def demo(
     _draw(out, cube, lasp, labels, truth)
     typer.echo(f"labels beside the spectra and in {out / 'labels.csv'}, figures in {out}")
     typer.echo(f"{time.perf_counter() - start:.0f} s")
+
+
+def _fit(path: Path, cube: Any, lasp: Any) -> None:
+    """Fit in threads of this process: a few stars are not worth a cluster."""
+    import dask
+
+    from specxr.inference import infer
+    from specxr.store import write_labels
+
+    cube = cube.chunk(star=_STARS_PER_TASK)
+    with progress_bar("fitting", "stars", total=cube.sizes["star"]) as (bar, task):
+        labels = infer(cube, Counted(lasp, lambda n: bar.advance(task, n)))
+        with dask.config.set(scheduler="threads"):
+            write_labels(path, labels, RUN)
 
 
 def _recovery(bins: Any) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,16 +39,45 @@ def progress_bar(title: str, unit: str, total: int | None = None) -> Iterator[tu
     """Show a bar on stderr; yields what `rich.progress.Progress.update` and ``advance`` need."""
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(unit),
-        TimeRemainingColumn(elapsed_when_finished=True),
+        TimeRemainingColumn(elapsed_when_finished=True), TextColumn("{task.fields[tally]}"),
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True)) as progress:
         try:
-            yield progress, progress.add_task(title, total=total)
+            yield progress, progress.add_task(title, total=total, tally="")
         except BaseException:
             # An error is one line; a bar that stands still is no part of it.
             progress.live.transient = True
             progress.console.quiet = not progress.console.is_terminal
             raise
+
+
+@contextmanager
+def run_progress() -> Iterator[Callable[[Any], None]]:
+    """Show how far a bulk run has come; yields what ``specxr.run`` calls with its summaries."""
+    with progress_bar("fitting", "stars") as (bar, task):
+        bar.update(task, visible=False)
+
+        def show(summary: Any) -> None:
+            expected = summary.forecast
+            if summary.n_fitted == 0 and summary.seconds == 0.0:
+                if summary.dashboard:
+                    bar.console.print(f"dashboard: {summary.dashboard}", highlight=False, soft_wrap=True)
+                bar.console.print(str(expected), highlight=False, soft_wrap=True)
+                bar.reset(task, total=summary.n_stars, completed=summary.n_done, visible=True)
+            elif expected.seconds is not None and not bar.tasks[0].fields.get("told"):
+                bar.update(task, told=True)
+                bar.console.print(f"from the first block: {expected}", highlight=False, soft_wrap=True)
+            bar.update(task, completed=summary.n_done, tally=tally(summary.results))
+
+        yield show
+
+
+def tally(results: Mapping[str, int]) -> str:
+    """Stars for each result code, in the order of the codes."""
+    from specxr.vocabulary import Result
+
+    names = [result.name.lower() for result in Result]
+    return ", ".join(f"{results[name]:,} {name}" for name in names if results.get(name))
 
 
 class Counted:

@@ -1,0 +1,124 @@
+"""Where blocks are fitted: processes of this machine, GPUs, jobs of SLURM, or any Dask cluster."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import dask
+from distributed import Client
+
+CONNECT_SECONDS = 10.0
+
+
+def local(n_workers: int | None = None, memory_limit: str | float = "auto") -> Client:
+    """Start workers on this machine: processes of one thread each, for Dask and for torch.
+
+    A script calls this under ``if __name__ == "__main__":``.
+
+    Parameters
+    ----------
+    n_workers : int, optional
+        As many as there are cores by default.
+    memory_limit : str or float, optional
+        Of each worker, such as ``"4 GB"``; its share of the machine by default.
+
+    Returns
+    -------
+    distributed.Client
+        Closing it, or leaving its ``with`` block, ends the workers.
+    """
+    # A block whose worker dies has failed once: the run counts failures, not the scheduler.
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+        return Client(
+            n_workers=n_workers or cores(),
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=memory_limit,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+        )
+
+
+def cuda(**options: Any) -> Client:
+    """Start one worker for each GPU of this machine; needs ``pip install specxr[cuda]``.
+
+    Parameters
+    ----------
+    **options
+        Of ``dask_cuda.LocalCUDACluster``, such as ``CUDA_VISIBLE_DEVICES="0,1"``.
+
+    Returns
+    -------
+    distributed.Client
+    """
+    # dask-cuda pins an older Dask and fails to import without CUDA's own libraries, hence any exception.
+    try:
+        from dask_cuda import LocalCUDACluster
+    except Exception as error:
+        raise ImportError(
+            f"dask-cuda cannot be imported ({error}); it is required to start a worker for each GPU. Install it on a "
+            "machine with a GPU (pip install 'specxr[cuda]'), or connect to workers started with `dask worker "
+            "SCHEDULER --nthreads 1 --resources GPU=1`."
+        ) from error
+    return Client(LocalCUDACluster(threads_per_worker=1, resources={"GPU": 1}, **options))
+
+
+def slurm(jobs: int, *, cores: int, memory: str, walltime: str, **options: Any) -> Client:
+    """Start workers as jobs of SLURM; needs ``pip install specxr[slurm]``.
+
+    Parameters
+    ----------
+    jobs : int
+        How many; each has `cores` workers of one thread.
+    cores : int
+    memory : str
+        Of a job, such as ``"64 GB"``.
+    walltime : str
+        Such as ``"04:00:00"``. Blocks that a job leaves behind are fitted by the others.
+    **options
+        Of ``dask_jobqueue.SLURMCluster``: ``queue``, ``account``, ``job_extra_directives``, ...
+
+    Returns
+    -------
+    distributed.Client
+    """
+    try:
+        from dask_jobqueue import SLURMCluster
+    except ImportError as error:
+        raise ImportError(
+            f"dask-jobqueue cannot be imported ({error}); it is required to start jobs of SLURM. Install it (pip "
+            "install 'specxr[slurm]'), or start workers with `srun dask worker` (docs/running.md)."
+        ) from error
+    cluster = SLURMCluster(cores=cores, processes=cores, memory=memory, walltime=walltime, **options)
+    cluster.scale(jobs=jobs)
+    return Client(cluster)
+
+
+def connect(address: str) -> Client:
+    """Connect to the scheduler of a running Dask cluster.
+
+    Parameters
+    ----------
+    address : str
+        Such as ``tcp://node1:8786``, or the path of a scheduler file.
+
+    Raises
+    ------
+    ConnectionError
+        Nothing answers within ten seconds.
+    """
+    where = {"scheduler_file": address} if os.path.isfile(address) else {"address": address}
+    try:
+        return Client(**where, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError) as error:
+        raise ConnectionError(
+            f"no Dask scheduler answers at '{address}' within {CONNECT_SECONDS:.0f} s ({error}); the address of a "
+            "running one, such as tcp://node1:8786, is required. Start one with `dask scheduler`, or leave "
+            "--scheduler out to use this machine."
+        ) from error
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,259 @@
+"""Where stores are: folders of this machine, or objects in a bucket; both are named by a string."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from zarr.abc.store import Store
+from zarr.storage import LocalStore, ObjectStore
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore as Bucket
+
+PathLike = str | os.PathLike[str]
+
+# A store that answers 5xx, or does not answer, is asked again, after 0.1 s at first and at most 15 s.
+_RETRIES: Any = {"max_retries": 12, "retry_timeout": timedelta(minutes=3)}
+_COPIES_AT_ONCE = 16
+
+
+class RemoteStore(ObjectStore[Any]):
+    """A Zarr store of objects under a URL.
+
+    It travels, and is printed, as the URL alone: who unpickles it connects with the credentials of their own
+    environment, and none are in a task or a log.
+
+    Parameters
+    ----------
+    url : str
+        Such as ``s3://bucket/survey/cube.zarr``.
+    read_only : bool, optional
+    """
+
+    def __init__(self, url: str, *, read_only: bool = False) -> None:
+        super().__init__(_connect(url), read_only=read_only)
+        self.url = url
+
+    def with_read_only(self, read_only: bool = False) -> RemoteStore:
+        """Return the same store, to be read only or not."""
+        return RemoteStore(self.url, read_only=read_only)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open_store, (self.url, self.read_only)
+
+    def __str__(self) -> str:
+        return self.url
+
+
+def is_url(path: PathLike) -> bool:
+    """Whether a path names objects in a bucket."""
+    return "://" in os.fspath(path)
+
+
+def join(path: PathLike, *names: str) -> str:
+    """Path of something inside a folder or under a URL."""
+    return "/".join([os.fspath(path).rstrip("/"), *names])
+
+
+def open_store(path: PathLike, read_only: bool = False) -> Store:
+    """Open the Zarr store at a path or URL, which need not exist.
+
+    Parameters
+    ----------
+    path : path-like
+        A folder, or a URL such as ``s3://bucket/cube.zarr``. Credentials, region and endpoint of a bucket are
+        those of the environment (``AWS_ACCESS_KEY_ID``, ``AWS_REGION``, ``AWS_ENDPOINT_URL``, ...).
+    read_only : bool, optional
+
+    Returns
+    -------
+    zarr.abc.store.Store
+    """
+    if is_url(path):
+        return RemoteStore(os.fspath(path), read_only=read_only)
+    return LocalStore(path, read_only=read_only)
+
+
+def exists(path: PathLike) -> bool:
+    """Whether there is anything at a path, or any object under a URL."""
+    if not is_url(path):
+        return Path(path).exists()
+    with reported(path):
+        return any(True for _ in _keys(_connect(os.fspath(path))))
+
+
+def is_group(path: PathLike) -> bool:
+    """Whether there is a Zarr v3 group, complete, at a path or URL."""
+    if not is_url(path):
+        return (Path(path) / "zarr.json").is_file()
+    bucket = _connect(os.fspath(path))
+    with reported(path):
+        try:
+            bucket.head("zarr.json")
+        except FileNotFoundError:
+            return False
+    return True
+
+
+def size_of(path: PathLike) -> int:
+    """Size of all files or objects of a store [bytes]."""
+    if not is_url(path):
+        return sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
+    with reported(path):
+        return sum(entry["size"] for page in _connect(os.fspath(path)).list() for entry in page)
+
+
+@contextmanager
+def reported(path: PathLike) -> Iterator[None]:
+    """Turn what obstore raises into an error that says what to do."""
+    if not is_url(path):
+        yield
+        return
+    from obstore.exceptions import BaseError
+
+    try:
+        yield
+    except BaseError as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        reason = str(error).split("\n\nDebug source:")[0]
+        raise ConnectionError(
+            f"{path} cannot be reached: {reason}; a bucket that exists and credentials that allow this are "
+            "required. Check the URL and the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, "
+            "AWS_ENDPOINT_URL; docs/stores.md)."
+        ) from error
+
+
+@contextmanager
+def staged(path: PathLike, overwrite: bool = False, folder: PathLike | None = None) -> Iterator[PathLike]:
+    """Yield a new place to write a store in; it takes the place of `path` when the block ends without error.
+
+    Parameters
+    ----------
+    path : path-like
+    overwrite : bool, optional
+        Allow a Zarr group at `path`, which is then replaced; anything else is never replaced.
+    folder : path-like, optional
+        Where the draft is, on the same disk or in the same bucket; beside `path` by default.
+
+    Notes
+    -----
+    A folder is renamed, at once. Object stores know no rename: objects are copied there, the metadata of the group
+    last, so that what is not complete is no store. What was at `path` is removed before the copies.
+    """
+    if exists(path) and not overwrite:
+        raise FileExistsError(
+            f"{path} exists already; nothing is overwritten unasked. "
+            "Choose another name, or pass overwrite=True (--overwrite) to replace it."
+        )
+    if exists(path) and not is_group(path):
+        raise FileExistsError(
+            f"{path} exists and is not a Zarr group; only a Zarr group can be replaced. Choose another name."
+        )
+    remote = is_url(path)
+    parent, _, name = os.fspath(path).rstrip("/").rpartition("/")
+    hidden = f".{name}.{uuid4().hex[:8]}.partial"
+    draft: PathLike = join(folder or parent, hidden) if remote else Path(folder or Path(path).parent) / hidden
+    if not remote:
+        _make_folder(Path(draft), path)
+    try:
+        yield draft
+        with reported(path):
+            _publish(os.fspath(path), os.fspath(draft)) if remote else _rename(Path(path), Path(draft))
+    except BaseException:  # an interrupt too must leave nothing half written
+        _remove(draft)
+        raise
+
+
+def _make_folder(draft: Path, path: PathLike) -> None:
+    try:
+        draft.mkdir()
+    except OSError as error:
+        raise type(error)(
+            f"cannot write {path}: {error.strerror} ({draft.parent}). An existing folder with write "
+            "permission is required. Make the folder, or choose another one."
+        ) from error
+
+
+def _rename(path: Path, draft: Path) -> None:
+    """Rename `draft` to `path`; what was there is kept until the new one is in place."""
+    if not path.exists():
+        draft.rename(path)
+        return
+    previous = draft.with_suffix(".previous")
+    path.rename(previous)
+    try:
+        draft.rename(path)
+    except BaseException:
+        previous.rename(path)
+        raise
+    shutil.rmtree(previous)
+
+
+def _publish(url: str, draft: str) -> None:
+    """Copy the objects of `draft` to `url` inside the object store, the metadata of the group last."""
+    bucket, new, old = _of_bucket(url), _prefix(url), _prefix(draft)
+    _remove(url)
+    keys = [key for key in _keys(_connect(draft)) if key != "zarr.json"]
+    with ThreadPoolExecutor(_COPIES_AT_ONCE) as pool:
+        list(pool.map(lambda key: bucket.copy(f"{old}/{key}", f"{new}/{key}"), keys))
+    bucket.copy(f"{old}/zarr.json", f"{new}/zarr.json")
+    _remove(draft)
+
+
+def _remove(path: PathLike) -> None:
+    if not is_url(path):
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    bucket = _connect(os.fspath(path))
+    keys = list(_keys(bucket))
+    if "zarr.json" in keys:  # first: without it, the rest is no store
+        bucket.delete("zarr.json")
+    bucket.delete([key for key in keys if key != "zarr.json"])
+
+
+def _keys(bucket: Bucket) -> Iterator[str]:
+    return (entry["path"] for page in bucket.list() for entry in page)
+
+
+def _prefix(url: str) -> str:
+    return urlsplit(url).path.strip("/")
+
+
+def _of_bucket(url: str) -> Bucket:
+    parts = urlsplit(url)
+    return _connect(f"{parts.scheme}://{parts.netloc}")
+
+
+def _connect(url: str) -> Bucket:
+    """Connect to what is under a URL, with the credentials of the environment."""
+    parts = urlsplit(url)
+    if "@" in parts.netloc or parts.query:
+        # The URL itself is not repeated: it would carry the secret into a log.
+        raise ValueError(
+            f"a URL of scheme '{parts.scheme}' holds credentials or options; a URL goes into tasks and logs, so only "
+            "bucket and key are allowed. Put credentials into the environment (AWS_ACCESS_KEY_ID, ...)."
+        )
+    try:
+        from obstore.exceptions import BaseError
+        from obstore.store import from_url
+    except ImportError as error:
+        raise ImportError(
+            f"{url} is in an object store, which needs the package obstore. Install it: pip install 'specxr[s3]'."
+        ) from error
+    try:
+        return from_url(url, retry_config=_RETRIES)
+    except BaseError as error:
+        reason = str(error).split("\n\nDebug source:")[0]
+        raise ValueError(
+            f"{url} cannot be opened: {reason}; a URL such as s3://bucket/cube.zarr is required. Correct it."
+        ) from error

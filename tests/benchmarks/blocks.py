@@ -1,0 +1,76 @@
+"""What the scheduling of a run costs: 20,000 blocks with nothing to fit, client, scheduler and workers in one process.
+
+Prints how much memory the process gains, and the seconds that a block takes. `python tests/benchmarks/blocks.py`
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import zarr
+from distributed import Client
+
+import specxr
+from specxr.cube import make_cube
+from specxr.estimators.base import Block, Grid, Output
+from specxr.store import write_cube
+
+GRID = Grid(10.0 ** ((36990 + np.arange(20)) * 1e-4), "vacuum", "log10", 1e-4, 1800.0)
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """Labels of no effort."""
+
+    labels = ("teff",)
+    outputs = (Output("teff", ("star",), "float64"),)
+    fingerprint = "nothing"
+    provenance = {"estimator": "Nothing"}
+
+    def check(self, grid: Grid) -> None:
+        pass
+
+    def estimate(self, block: Block) -> dict[str, np.ndarray]:
+        return {"teff": np.ones(len(block.flux))}
+
+
+def write_blocks(path: Path, n_blocks: int) -> None:
+    """Write a cube of one star a block, none of whose spectra is there: they read as zeros."""
+    one = np.zeros((1, 20), "f4")
+    write_cube(make_cube(one, one, one.astype("u1"), GRID, obsid=[0]), path, star_chunk=1)
+    group = zarr.open_group(path, mode="r+")
+    for name in ("flux", "ivar", "mask"):
+        group[name].resize((n_blocks, 20))
+    group["obsid"].resize((n_blocks,))
+    group["obsid"][:] = np.arange(n_blocks)
+
+
+def main(n_blocks: int) -> None:
+    process = psutil.Process()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "cube.zarr")
+        write_blocks(path, n_blocks)
+        with Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=":0") as client:
+            memory: list[int] = []
+            start = time.perf_counter()
+            summary = specxr.run(
+                path,
+                Nothing(),
+                name="a",
+                client=client,
+                progress=lambda summary: memory.append(process.memory_info().rss),
+            )
+            seconds = time.perf_counter() - start
+    assert summary.complete
+    gained = (max(memory) - memory[n_blocks // 100]) / 1e6
+    print(f"{n_blocks:,} blocks: {gained:.0f} MB gained, {1e3 * seconds / n_blocks:.1f} ms a block")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20_000)

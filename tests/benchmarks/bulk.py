@@ -1,0 +1,122 @@
+"""Print what a bulk run costs: writing a simulated cube, fitting part of it with 1 and 2 workers, and what is overhead.
+
+    python tests/benchmarks/bulk.py [--stars 1000000] [--fit 100000] [--folder DIR]
+
+The cube (12 kB a star, 4200-5700 A) goes to a temporary folder in DIR, which is removed at the end. Each run stops
+when it has fitted as many stars as it was asked to. The first block, which has the cluster to itself, and the blocks
+under way at the end are left out of the rates by the clock. CPU seconds depend less on what else the machine does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import dask
+import psutil
+
+import specxr
+from specxr import cluster, ledger
+from specxr.blocks import peak_memory
+from specxr.layout import choose_layout, describe_layout
+from specxr.locations import size_of
+from specxr.store import write_cube
+from specxr.synthesis.bulk import simulate_bulk
+
+STAR_BYTES = 1327 * 9
+
+
+class Enough(Exception):
+    """As many stars are fitted as were wanted."""
+
+
+def usage() -> dict[str, float]:
+    """CPU time [s], and bytes read and written, of this process so far."""
+    process = psutil.Process()
+    cpu, io = process.cpu_times(), process.io_counters()
+    return {"cpu": cpu.user + cpu.system, "read": io.read_chars, "written": io.write_chars}
+
+
+def make(path: Path, n_stars: int) -> None:
+    layout = choose_layout(n_stars, STAR_BYTES)
+    before, start = usage(), time.perf_counter()
+    with dask.config.set(num_workers=2):
+        write_cube(
+            simulate_bulk(n_stars, layout.block), path, star_chunk=layout.chunk, star_shard=layout.shard
+        )
+    seconds, cpu = time.perf_counter() - start, usage()["cpu"] - before["cpu"]
+    size, stored = n_stars * STAR_BYTES / 1e9, size_of(path) / 1e9
+    print(
+        f"cube: {n_stars:,} stars in {describe_layout(layout, STAR_BYTES)}\n"
+        f"  {size:.2f} GB, on disk {stored:.2f} GB; peak memory {peak_memory() / 1e6:,.0f} MB\n"
+        f"  {seconds:.0f} s, {n_stars / seconds:,.0f} stars/s, {1e3 * size / seconds:,.0f} MB/s; {cpu:.0f} CPU s",
+        flush=True,
+    )
+
+
+def fit(path: Path, n_workers: int, n_fit: int) -> tuple[float, float]:
+    """Print one row; returns stars a second, by the clock and by CPU."""
+    name = f"workers-{n_workers}"
+
+    def stop(summary: specxr.runner.Summary) -> None:
+        if summary.n_fitted >= n_fit:
+            raise Enough
+
+    with cluster.local(n_workers) as client:
+        client.run(lambda: __import__("specxr.runner"))  # importing is no part of a block
+        before, mine = client.run(usage), usage()
+        try:
+            specxr.run(path, specxr.LASP(), name=name, client=client, progress=stop)
+        except Enough:
+            pass
+        after, mine_after = client.run(usage), usage()
+    done = [b for b in ledger.read(path, name).blocks if b.state == ledger.DONE]
+    first, *others = sorted(done, key=lambda block: block.finished)
+    # From the end of the first block to the last end: whole blocks on every worker, less than one of each cut off.
+    wall = others[-1].finished - first.finished
+    stars, kernel = sum(b.n_stars for b in others), sum(b.fit_seconds for b in others)
+    busy = sum(b.seconds for b in others)
+    used = {key: sum(after[w][key] - before[w][key] for w in after) for key in mine}
+    waiting = max(n_workers * wall - busy, 0.0)
+    total = sum(block.n_stars for block in done)
+    print(
+        f"{n_workers} workers: {total:,} stars in {len(done)} blocks, load {os.getloadavg()[0]:.1f}\n"
+        f"  {stars / wall:,.0f} stars/s; {total / used['cpu']:,.0f} stars per CPU s of the workers\n"
+        f"  of kernel time: reading and writing {busy / kernel - 1.0:.1%}, waiting for blocks {waiting / kernel:.1%}\n"
+        f"  workers read {used['read'] / 1e9:.2f} GB and wrote {used['written'] / 1e6:.0f} MB; "
+        f"driver {mine_after['cpu'] - mine['cpu']:.1f} CPU s\n"
+        f"  peak memory of a worker {max(b.peak_memory for b in done) / 1e6:,.0f} MB, "
+        f"of the driver {peak_memory() / 1e6:,.0f} MB",
+        flush=True,
+    )
+    return stars / wall, total / used["cpu"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--stars", type=int, default=1_000_000)
+    parser.add_argument("--fit", type=int, default=100_000)
+    parser.add_argument("--folder", type=Path, help="for the cube, which is removed")
+    options = parser.parse_args()
+    print(
+        f"{psutil.cpu_count()} cores, {psutil.virtual_memory().total / 1e9:.0f} GB; load {os.getloadavg()[0]:.1f}"
+    )
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        path = Path(folder, "bulk.zarr")
+        make(path, options.stars)
+        one, one_cpu = fit(path, 1, options.fit)
+        two, two_cpu = fit(path, 2, options.fit)
+    print(
+        f"2 workers are {two / one:.2f} times as fast as 1 by the clock, {2 * two_cpu / one_cpu:.2f} by CPU time; "
+        f"load {os.getloadavg()[0]:.1f}"
+    )
+    for cores, what in ((2, "2 cores"), (100 * 64, "100 nodes of 64 cores")):
+        minutes = 1e7 / (one_cpu * cores) / 60.0
+        print(f"10 million stars on {what}: {minutes:,.1f} min, at {one_cpu:,.0f} stars per core and second")
+
+
+if __name__ == "__main__":
+    main()
