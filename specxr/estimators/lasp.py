@@ -93,7 +93,8 @@ class LASP:
     @property
     def outputs(self) -> tuple[Output, ...]:
         """Every variable of a block."""
-        return outputs_of(self.labels, self.save_model)
+        chi2 = "sum of squared residuals of flux / median(flux) over the good pixels"
+        return outputs_of(self.labels, self.save_model, chi2)
 
     @property
     def _emulator(self) -> PolynomialEmulator:

@@ -17,8 +17,8 @@ from specxr.kernels.least_squares import Solution, in_lanes
 from specxr.vocabulary import LABELS, SPEED_OF_LIGHT, Flag, Result, flag_attrs, result_attrs
 
 
-def outputs_of(labels: tuple[str, ...], save_model: bool) -> tuple[Output, ...]:
-    """Declare every variable of a block."""
+def outputs_of(labels: tuple[str, ...], save_model: bool, chi2: str) -> tuple[Output, ...]:
+    """Declare every variable of a block; ``chi2`` says in words what that is."""
     star = ("star",)
     out = []
     for name in labels:
@@ -33,10 +33,7 @@ def outputs_of(labels: tuple[str, ...], save_model: bool) -> tuple[Output, ...]:
             "chi2",
             star,
             "float64",
-            {
-                "long_name": "sum of squared residuals of flux / median(flux) over the good pixels",
-                "units": "1",
-            },
+            {"long_name": chi2, "units": "1"},
         ),
         Output("n_good", star, "int32", {"long_name": "pixels used", "units": "1"}),
         Output("n_iter", star, "int16", {"long_name": "evaluations of the model", "units": "1"}),
@@ -90,7 +87,7 @@ def labels_of(
         flags |= ((teff / boundary - 1.0).abs() < 0.01) * int(Flag.AT_REGIME_BOUNDARY)
 
     result[star] = code
-    full = _filler(len(result), star)
+    full = filler(len(result), star)
     errors = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
     out: dict[str, NDArray[Any]] = {}
     for i, name in enumerate(names):
@@ -105,7 +102,8 @@ def labels_of(
     return out
 
 
-def _filler(n_star: int, star: Tensor) -> Any:
+def filler(n_star: int, star: Tensor) -> Any:
+    """A function that puts values of the stars ``star`` into an array of all, and a fill value into the others."""
     where = star.cpu().numpy()
 
     def full(values: Tensor, fill: float, dtype: str) -> NDArray[Any]:
