@@ -233,7 +233,7 @@ def _expose(
 ) -> xr.Dataset:
     """Spectra of one block of stars, with noise, normalised."""
     labels = np.stack([stars[name].values for name in generator.labels], axis=1)
-    fine = _on_edges(generator, labels, instrument)
+    fine = spectra_on(generator, labels, instrument)
     vsini = stars["vsini"].values if "vsini" in stars else np.zeros(len(labels))
     flux = instrument.observe(fine, vsini, generator.resolving_power)
     sigma = flux.nanmedian(-1, keepdim=True).values / torch.from_numpy(stars["snr"].values.copy())[:, None]
@@ -254,7 +254,7 @@ def _expose(
     return xr.Dataset({name: ((STAR, WAVELENGTH), array) for name, array in arrays.items()})
 
 
-def _on_edges(
+def spectra_on(
     generator: Generator, labels: NDArray[np.float64], instrument: Instrument
 ) -> NDArray[np.float64]:
     """Spectra of the generator on the instrument's fine pixels."""
