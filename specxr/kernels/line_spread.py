@@ -120,13 +120,11 @@ class Spreading:
         reach = math.ceil(TRUNCATION * sigma.max())
         self._first = margin - reach
         self._n_tap = oversampling + 2 * reach
-        # A fine pixel's light arrives at a pixel's sub-pixels, which are averaged: differences of the integral of
-        # the Gaussian, from edge to edge.
-        tap = torch.arange(self._n_tap, dtype=torch.float64)[:, None] - reach
+        # The share of the Gaussian around a fine pixel that falls between the edges of the instrument's pixel, which
+        # begins half a fine pixel before the middle of its first.
+        place = torch.arange(self._n_tap, dtype=torch.float64)[:, None] - reach
         width = torch.from_numpy(np.maximum(sigma, 1e-9))
-        taps = torch.zeros((self._n_tap, self._n_pixel), dtype=torch.float64)
-        for sub in range(oversampling):
-            taps += ndtr((tap + 0.5 - sub) / width) - ndtr((tap - 0.5 - sub) / width)
+        taps = ndtr((oversampling - 0.5 - place) / width) - ndtr((-0.5 - place) / width)
         self._taps = taps / taps.sum(0)
 
     def __call__(self, flux: Tensor) -> Tensor:
