@@ -59,8 +59,11 @@ def test_scatter_across_the_kiel_diagram(stars):
     assert set(table["logg"] % 0.5) == {0.25}
     hot = table[(table["snr"] == 100) & (table["teff"] > 13000)]
     assert np.median(hot["teff_scatter"]) == pytest.approx(150, rel=0.1)
-    few = recovery_on_kiel(*(frame.iloc[:200] for frame in stars))
+    few = recovery_on_kiel(*(frame.iloc[:1500] for frame in stars))
+    assert 0 < len(few) < len(table)
     assert few["n"].min() >= 10
+    with pytest.raises(ValueError, match="holds 10 of one S/N"):
+        recovery_on_kiel(*(frame.iloc[:20] for frame in stars))
 
 
 def test_other_stars_are_refused(stars):

@@ -126,6 +126,11 @@ def recovery_on_kiel(labels: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
         for name in names:
             row |= {f"{name}_bias": some[name].median(), f"{name}_scatter": robust_scatter(some[name])}
         rows.append(row)
+    if not rows:
+        raise ValueError(
+            f"none of the bins that {len(stars)} converged stars fall in holds {LEAST_IN_BIN} of one S/N; at least one "
+            "must. Simulate more stars, at fewer values of the S/N."
+        )
     return pd.DataFrame(rows)
 
 
