@@ -121,6 +121,8 @@ class Calibration:
 
     def factor(self, name: str, snr: NDArray[np.float64]) -> NDArray[np.float64]:
         """By what the formal error of a label is to be multiplied, shape (star,)."""
+        if name not in self.labels:  # it was held
+            return np.ones_like(snr)
         label = self.labels[name]
         return _ratio(label.found, label.formal, snr, self.snr_range)
 

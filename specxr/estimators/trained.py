@@ -90,7 +90,11 @@ class Trained:
         A fitted copy.
         """
         training.check()
-        emulator, variance = self._train(training, progress)
+        return self._learnt(training, *self._train(training, progress))
+
+    def _learnt(
+        self, training: TrainingSet, emulator: TrainedEmulator, variance: NDArray[np.float64]
+    ) -> Self:
         model = Model(
             self.kind,
             emulator,
