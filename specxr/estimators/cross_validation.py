@@ -19,7 +19,7 @@ from specxr.vocabulary import Result
 T = TypeVar("T", bound=Trained)
 
 
-def cross_validate(
+def calibrate(
     estimator: T,
     training: TrainingSet,
     *,
@@ -85,7 +85,7 @@ def cross_validate(
 
 def _with_noise(training: TrainingSet, snr: tuple[float, float], rng: np.random.Generator) -> TrainingSet:
     """Noise added to normalised spectra, so that their S/N per pixel is what is drawn, or stays where it is lower."""
-    wanted = np.exp(rng.uniform(*np.log(snr), len(training)))[:, None] ** -2.0
+    wanted = np.exp(rng.uniform(np.log(snr[0]), np.log(snr[1]), len(training)))[:, None] ** -2.0
     own = np.divide(1.0, training.ivar, out=np.full(training.ivar.shape, np.inf), where=training.good)
     added = np.where(training.good, np.maximum(wanted - own, 0.0), 0.0)
     flux = training.flux + np.sqrt(added) * rng.normal(size=training.flux.shape)
