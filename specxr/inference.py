@@ -6,6 +6,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import Any
 
 import dask.array as da
@@ -118,8 +119,6 @@ def _annotate(labels: xr.Dataset, cube: xr.Dataset, estimator: Estimator) -> xr.
     if LABEL in labels.dims:
         names = np.array(estimator.labels, dtype=object)
         coords |= {LABEL: xr.Variable(LABEL, names), LABEL_: xr.Variable(LABEL_, names)}
-    from specxr import __version__
-
     provenance = {
         key: value
         if isinstance(value, str | int | float) and not isinstance(value, bool)
@@ -127,7 +126,7 @@ def _annotate(labels: xr.Dataset, cube: xr.Dataset, estimator: Estimator) -> xr.
         for key, value in estimator.provenance.items()
     }
     return labels.assign_coords(coords).assign_attrs(
-        **provenance, fingerprint=estimator.fingerprint, specxr_version=__version__
+        **provenance, fingerprint=estimator.fingerprint, specxr_version=version("specxr")
     )
 
 

@@ -7,6 +7,7 @@ from typer.core import TyperGroup
 
 from specxr.cli.commands import compare, export, infer, info, ingest
 from specxr.cli.demo import demo
+from specxr.cli.models import models, train
 
 
 class _OneLineErrors(TyperGroup):
@@ -27,8 +28,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, ingest, info, infer, export, compare):
+for command in (demo, ingest, info, train, infer, export, compare):
     app.command()(command)
+app.add_typer(models, name="models")
 
 
 def main() -> None:

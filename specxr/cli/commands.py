@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from specxr.cli.models import trainable
 from specxr.cli.progress import Counted, progress_bar
 
 Cube = Annotated[Path, typer.Argument(metavar="CUBE.zarr", help="A cube that `specxr ingest` made.")]
@@ -98,13 +99,20 @@ def info(cube: Cube) -> None:
 
 def infer(
     cube: Cube,
-    estimator: Annotated[Literal["lasp"], typer.Option(help="The method.")] = "lasp",
+    estimator: Annotated[Literal["lasp", "payne", "slam"], typer.Option(help="The method.")] = "lasp",
+    model: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What `specxr train` made, for payne and slam.")
+    ] = None,
     emulator: Annotated[
-        str, typer.Option(metavar="PATH|NAME", help="A file (.fits, .safetensors), or `default`.")
+        str, typer.Option(metavar="PATH|NAME", help="For lasp: a file (.fits, .safetensors), or `default`.")
     ] = "default",
-    clean: Annotated[bool, typer.Option("--clean/--no-clean", help="Reject outlying pixels.")] = False,
-    solver: Annotated[Literal["lm"], typer.Option(help="How the fit is solved.")] = "lm",
-    name: Run = "lasp",
+    clean: Annotated[
+        bool, typer.Option("--clean/--no-clean", help="For lasp: reject outlying pixels.")
+    ] = False,
+    solver: Annotated[Literal["lm"], typer.Option(help="For lasp: how the fit is solved.")] = "lm",
+    name: Annotated[
+        str | None, typer.Option(help="Name of the run; the method's, if not given.", show_default=False)
+    ] = None,
     workers: Workers = None,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where to compute.")] = "cpu",
     dtype: Annotated[
@@ -113,16 +121,26 @@ def infer(
     overwrite: Overwrite = False,
 ) -> None:
     """Infer labels of all stars of a cube, and write them beside the spectra."""
-    from specxr.estimators.lasp import LASP
     from specxr.store import list_runs, open_cube, open_labels
 
+    name = name or estimator
     spectra = open_cube(cube)
     if name in list_runs(cube) and not overwrite:
         raise FileExistsError(
             f"{cube} has labels '{name}' already. Choose another --name, or replace them with --overwrite."
         )
-    lasp = LASP(emulator, clean=clean, solver=solver, device=device, dtype=dtype)
-    fit_cube(cube, spectra, lasp, name, workers, overwrite)
+    if (model is None) != (estimator == "lasp"):
+        raise ValueError(
+            f"--estimator {estimator} came {'without' if model is None else 'with'} --model; payne and slam require "
+            "the file that `specxr train` made, lasp takes none. Give the one that belongs to the other."
+        )
+    if model is None:
+        from specxr.estimators.lasp import LASP
+
+        fitting: Any = LASP(emulator, clean=clean, solver=solver, device=device, dtype=dtype)
+    else:
+        fitting = trainable(estimator).load(model, device=device, dtype=dtype)
+    fit_cube(cube, spectra, fitting, name, workers, overwrite)
     counts = _result_counts(open_labels(cube, name)["result"].values)
     typer.echo(f"{cube}::{name}: " + ", ".join(f"{n:,} {r.name.lower()}" for r, n in counts.items() if n))
 

@@ -23,6 +23,7 @@ from specxr.estimators.base import Grid
 from specxr.estimators.calibration import Calibration, Domain
 
 SCHEMA = "specxr model 1"
+_UNHASHED = ("wavelength", "versions", "sha256")  # follows from the arrays; says who wrote; is the hash
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +83,13 @@ class Model:
 
     def describe(self) -> dict[str, Any]:
         """All that a file of it says beside its numbers, as JSON types."""
-        return {**self._attributes(), "versions": _versions(), "sha256": self.fingerprint}
+        ends = [float(self.grid.wavelength[0]), float(self.grid.wavelength[-1])]
+        return {
+            **self._attributes(),
+            "wavelength": ends,
+            "versions": _versions(),
+            "sha256": self.fingerprint,
+        }
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write a file, which appears once it is complete."""
@@ -196,7 +203,7 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[s
             "made, or install the version of specxr that reads it."
         )
     wanted = attributes.get("sha256", "")
-    hashed = {name: value for name, value in attributes.items() if name not in ("sha256", "versions")}
+    hashed = {name: value for name, value in attributes.items() if name not in _UNHASHED}
     found = _hash(arrays, hashed)
     if found != wanted:
         raise ValueError(

@@ -191,7 +191,7 @@ class Trained:
         fitted = self.fit_labels(spectra)
         out = labels_of(self._model, self.labels, spectra, fitted)
         if self.save_model:
-            out |= self._spectra_of(block, spectra, fitted)
+            out |= self.spectra_of(block, spectra, fitted)
         return out
 
     def observe(self, block: Block) -> Spectra:
@@ -241,7 +241,7 @@ class Trained:
     def _label_fit(self) -> LabelFit:
         return _prepare(self._model, self.max_velocity, DTYPES[self.dtype], torch.device(self.device))
 
-    def _spectra_of(self, block: Block, spectra: Spectra, fitted: Fitted) -> dict[str, NDArray[Any]]:
+    def spectra_of(self, block: Block, spectra: Spectra, fitted: Fitted) -> dict[str, NDArray[Any]]:
         """Models in the units of the observed flux, NaN outside the window, and the pixels used."""
         model_flux = np.full(block.flux.shape, np.nan, dtype="f4")
         mask = np.zeros(block.flux.shape, dtype="u1")

@@ -21,6 +21,8 @@ UNUSABLE = UNUSABLE_ANYWHERE | MaskBit.TELLURIC | MaskBit.INTERSTELLAR
 # A fit finds these from where lines lie and how wide they are beyond the training set; they are not learnt.
 NOT_LEARNT = ("rv", "sigma")
 
+_LEAST_SHARE = 0.1  # of the stars have a pixel that can be learnt: beside a masked band, Doppler shifts leave a few
+
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
@@ -73,8 +75,8 @@ class TrainingSet:
 
     @cached_property
     def used(self) -> NDArray[np.bool_]:
-        """Pixels that any star has good, shape (wavelength,); the others are learnt and fitted by nobody."""
-        return np.asarray(self.good.any(axis=0))
+        """Pixels that enough stars have good, shape (wavelength,); the others are neither learnt nor fitted."""
+        return np.asarray(self.good.sum(axis=0) >= max(2.0, _LEAST_SHARE * len(self)))
 
     @property
     def label_array(self) -> NDArray[np.float64]:
@@ -170,7 +172,6 @@ class TrainingSet:
             )
         highest = np.where(self.good, self.flux, -np.inf).max(axis=0)
         lowest = np.where(self.good, self.flux, np.inf).min(axis=0)
-        # One star says nothing about how a pixel varies, however it is.
         flat = self.used & (highest == lowest)
         if flat.any():
             raise ValueError(
