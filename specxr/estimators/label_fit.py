@@ -221,13 +221,14 @@ class LabelFit:
         unit[:, 0] = self.ln_step * (SPEED_OF_LIGHT + parameters[:, 0])
         information = solution.hessian / (unit[:, :, None] * unit[:, None])
         both = free[:, :, None] & free[:, None]
-        scale = torch.where(free, information.diagonal(dim1=-2, dim2=-1), 1.0).clamp(min=1e-300).rsqrt()
+        known = torch.where(free, information.diagonal(dim1=-2, dim2=-1), 1.0)
+        scale = known.clamp(min=1e-300).rsqrt()
         scaled = torch.where(both, information * scale[:, :, None] * scale[:, None], 0.0)
         scaled.diagonal(dim1=-2, dim2=-1).copy_(torch.ones_like(scale))
         factor, failed = torch.linalg.cholesky_ex(scaled)
         inverse = torch.cholesky_inverse(factor) * scale[:, :, None] * scale[:, None]
         covariance = torch.where(both, inverse, 0.0)
-        covariance[failed != 0] = torch.nan
+        covariance[(failed != 0) | ~(known > 0).all(-1)] = torch.nan
         return Fitted(
             parameters,
             information,
