@@ -2,6 +2,7 @@
 
 import dask
 import numpy as np
+import torch
 
 from specxr.emulators import default
 from specxr.estimators.base import Block, Grid
@@ -10,6 +11,8 @@ from specxr.synthesis.designs import Uniform, draw
 from specxr.synthesis.generators import EmulatorSpectra
 from specxr.synthesis.training_set import Instrument, make_training_set
 from specxr.training import training_set
+
+torch.set_num_threads(1)  # small networks: threads wait for one another more than they help
 
 GRID = Grid(10.0 ** (np.arange(36900, 37208) * 1e-4), "vacuum", "log10", 1e-4, 1800.0)  # 4898 to 5257 A
 LABELS = {"teff": Uniform(5000, 6500), "logg": Uniform(3.5, 4.8), "feh": Uniform(-1.0, 0.3)}
