@@ -39,7 +39,8 @@ def ridge(
     flux : Tensor, shape (star, pixel)
         Of zero mean; there is no intercept.
     usable : Tensor of bool, shape (star, pixel)
-        A star whose pixel is not usable is none of that pixel's training stars.
+        A star whose pixel is not usable is none of that pixel's training stars. The errors of such pixels, below, are
+        too low by about the fraction of its stars that are missing: [(K + lambda)^-1]_ii is that of all stars.
     gammas, penalties : sequence of float
         The choices of gamma and of C, all combined.
     report : callable

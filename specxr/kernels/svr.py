@@ -27,6 +27,11 @@ _CHECK = 10  # iterations between looks at the convergence
 _MAX_ITER = 2000
 _CHUNK = 128  # pixels at once: their arrays stay in the cache
 
+# Penalty rho times the size of the dual variables, with the flux in units of its standard deviation: best over gamma
+# 0.03-10 and C 0.1-100, with 600-1,600 stars, where the kernel has a thin factor and where it has none.
+_PENALTY_THIN, _PENALTY_FULL = 0.1, 0.3
+_LARGEST_DUAL = 30.0  # expected, however large C is
+
 
 @dataclass(frozen=True)
 class Machines:
@@ -46,6 +51,7 @@ class _Quadratic:
     """d -> rho argmin x^T K x / 2 + rho |x|^2 / 2 - d^T x subject to 1^T x = 0, as matrix products."""
 
     def __init__(self, kernel: Kernel, rho: float, dtype: torch.dtype) -> None:
+        self.rho = rho
         self._dense: Tensor | None = None
         self._thin: Tensor | None = None
         if kernel.factor is None:
@@ -87,15 +93,13 @@ class Batched:
 
     def __init__(self, kernel: Kernel, c: float) -> None:
         self._kernel, self._c = kernel, c
-        # With the flux in units of its standard deviation. A tenth was best over gamma 0.03-10 and C 0.1-100, and
-        # three times as much where the kernel has no thin factor.
-        self._rho = (0.1 if kernel.factor is not None else 0.3) / c
-        self._rough = _Quadratic(kernel, self._rho, torch.float32)
+        self._penalty = _PENALTY_FULL if kernel.factor is None else _PENALTY_THIN
+        self._rough = _Quadratic(kernel, self._penalty / min(c, _LARGEST_DUAL), torch.float32)
 
     def search(self, flux: Tensor, usable: Tensor, epsilon: Tensor) -> Machines:
         """Solve to 3e-3 or so, enough to choose by cross-validation; parameters as in ``solve``."""
-        dual, intercept, _ = self._run(self._rough, flux, usable, epsilon, 3e-3, None)
-        return Machines(dual, intercept)
+        found, _ = self._run(self._rough, flux, usable, epsilon, 3e-3, None)
+        return found
 
     def solve(self, flux: Tensor, usable: Tensor, epsilon: Tensor) -> Machines:
         """Solve so that predictions are within 1e-3 of the optimum's.
@@ -109,10 +113,11 @@ class Batched:
         epsilon : Tensor, shape (pixel,)
             Half width of the tube.
         """
-        _, _, state = self._run(self._rough, flux, usable, epsilon, 1e-3, None)
-        fine = _Quadratic(self._kernel, self._rho, torch.float64)
-        dual, intercept, _ = self._run(fine, flux, usable, epsilon, 5e-6, state)
-        return Machines(dual, intercept)
+        start, residual = self._run(self._rough, flux, usable, epsilon, 1e-3, None)
+        size = float(start.dual.square().mean(0).sqrt().median())
+        fine = _Quadratic(self._kernel, self._penalty / max(size, 1e-3 * self._c), torch.float64)
+        found, _ = self._run(fine, flux, usable, epsilon, 5e-6, start.dual + residual / fine.rho)
+        return found
 
     def _run(
         self,
@@ -122,55 +127,51 @@ class Batched:
         epsilon: Tensor,
         tolerance: float,
         start: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Dual, intercept and state of every pixel, in chunks of pixels."""
+    ) -> tuple[Machines, Tensor]:
+        """Machines, and flux less their predictions, of every pixel, in chunks of pixels."""
         dtype = quadratic.mean.dtype
         dual = torch.zeros(flux.shape, dtype=dtype, device=flux.device)
-        intercept = dual.new_zeros(flux.shape[1])
-        state = torch.zeros_like(dual) if start is None else start.to(dtype)
+        residual, intercept = torch.empty_like(dual), dual.new_zeros(flux.shape[1])
         for pixels in torch.split(torch.arange(flux.shape[1], device=flux.device), _CHUNK):
             limit = self._c * usable[:, pixels].to(dtype)
-            chunk = flux[:, pixels].to(dtype), limit, epsilon[pixels].to(dtype)
-            dual[:, pixels], intercept[pixels], state[:, pixels] = self._iterate(
-                quadratic, *chunk, state[:, pixels], tolerance
+            y = flux[:, pixels].to(dtype)
+            state = torch.zeros_like(y) if start is None else start[:, pixels].to(dtype)
+            dual[:, pixels], intercept[pixels], residual[:, pixels] = _iterate(
+                quadratic, y, limit, epsilon[pixels].to(dtype), state, tolerance
             )
-        return dual, intercept, state
+        return Machines(dual, intercept), residual
 
-    def _iterate(
-        self,
-        quadratic: _Quadratic,
-        y: Tensor,
-        limit: Tensor,
-        epsilon: Tensor,
-        state: Tensor,
-        tolerance: float,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Douglas-Rachford iterations of some pixels; a pixel leaves when it has converged."""
-        rho = self._rho
-        dual, intercept, final = torch.empty_like(y), torch.empty_like(epsilon), torch.empty_like(y)
-        active = torch.arange(y.shape[1], device=y.device)
-        base, tube = quadratic(y) / rho, epsilon / rho
-        previous = torch.full_like(y, torch.inf)
-        for iteration in range(_CHECK, _MAX_ITER + 1, _CHECK):
-            for _ in range(_CHECK):
-                z = torch.clamp(state - torch.clamp(state, -tube, tube), -limit, limit)
-                reflected = 2.0 * z - state
-                x = base + quadratic(reflected)
-                state = state + _RELAXATION * (x - z)
-            # K x + intercept = y + rho (reflected - x): predictions at the training stars, without a product.
-            predicted = reflected - x
-            change = rho * (predicted - previous).square().mean(0).sqrt()
-            done = (
-                (change < tolerance) if iteration < _MAX_ITER else torch.ones_like(change, dtype=torch.bool)
-            )
-            ended = active[done]
-            dual[:, ended], final[:, ended] = x[:, done], state[:, done]
-            intercept[ended] = quadratic.mean @ (y[:, done] + rho * reflected[:, done])
-            going = ~done
-            if not bool(going.any()):
-                break
-            if bool(done.any()):
-                active, tube = active[going], tube[going]
-                y, limit, base, state, predicted = (a[:, going] for a in (y, limit, base, state, predicted))
-            previous = predicted
-        return dual, intercept, final
+
+def _iterate(
+    quadratic: _Quadratic, y: Tensor, limit: Tensor, epsilon: Tensor, state: Tensor, tolerance: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Douglas-Rachford iterations of some pixels; a pixel leaves when its predictions change no more.
+
+    Returns dual, intercept and residual. At the optimum the state is dual + residual / rho.
+    """
+    rho = quadratic.rho
+    dual, intercept, residual = torch.empty_like(y), torch.empty_like(epsilon), torch.empty_like(y)
+    active = torch.arange(y.shape[1], device=y.device)
+    base, tube = quadratic(y) / rho, epsilon / rho
+    previous = torch.full_like(y, torch.inf)
+    for iteration in range(_CHECK, _MAX_ITER + 1, _CHECK):
+        for _ in range(_CHECK):
+            z = torch.clamp(state - torch.clamp(state, -tube, tube), -limit, limit)
+            reflected = 2.0 * z - state
+            x = base + quadratic(reflected)
+            state = state + _RELAXATION * (x - z)
+        # y - K x - intercept, without another product.
+        current = rho * (x - reflected)
+        done = (current - previous).square().mean(0).sqrt() < tolerance
+        if iteration == _MAX_ITER:
+            done = torch.ones_like(done)
+        ended, going = active[done], ~done
+        dual[:, ended], residual[:, ended] = x[:, done], current[:, done]
+        intercept[ended] = quadratic.mean @ (y[:, done] + rho * reflected[:, done])
+        if not bool(going.any()):
+            break
+        previous = current
+        if bool(done.any()):
+            active, tube = active[going], tube[going]
+            y, limit, base, state, previous = (a[:, going] for a in (y, limit, base, state, previous))
+    return dual, intercept, residual
