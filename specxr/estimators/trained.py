@@ -33,8 +33,9 @@ CODE_VERSION = "1"
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
-# Fits begin at so many training labels, spread as widely as they can be.
-_CANDIDATES = 128
+# Fits begin at the likest of so many training stars. Of hot stars at S/N 100, 3 in 100 ended in a wrong minimum, beyond
+# the strongest Balmer lines, from 128 stars as far from one another as can be, and none from 256 at random.
+_CANDIDATES = 256
 
 #: Called while training: what is done, of how much, and how far the emulator is from held-out spectra.
 Progress = Callable[[int, int, float], None]
@@ -285,19 +286,14 @@ def _median_snr(flux: Tensor, ivar: Tensor, used: Tensor) -> Tensor:
 def _prepare(model: Model, max_velocity: float, dtype: torch.dtype, device: torch.device) -> LabelFit:
     """Build what all stars share, once a process."""
     step = model.grid.step * math.log(10.0)
-    candidates = torch.from_numpy(_spread(model.training_labels, _CANDIDATES)).to(device, dtype)
+    candidates = torch.from_numpy(_some(model.training_labels, _CANDIDATES)).to(device, dtype)
     emulator = model.emulator.to(dtype, device)
     return LabelFit(emulator, step, model.n_pixel, candidates, max_velocity)
 
 
-def _spread(labels: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    """Labels of training stars as far from one another as can be, the first the most usual one."""
-    x = (labels - labels.mean(axis=0)) / labels.std(axis=0)
-    chosen = [int(np.argmin((x**2).sum(axis=1)))]
-    nearest = np.full(len(x), np.inf)
-    for _ in range(min(n, len(x)) - 1):
-        nearest = np.minimum(nearest, ((x - x[chosen[-1]]) ** 2).sum(axis=1))
-        chosen.append(int(np.argmax(nearest)))
+def _some(labels: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    """Labels of training stars, drawn without regard to anything: dense where stars are."""
+    chosen = np.random.default_rng(0).permutation(len(labels))[:n]
     return labels[chosen]
 
 
