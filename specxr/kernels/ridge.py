@@ -19,7 +19,7 @@ from torch import Tensor
 from specxr.kernels.rbf import rbf
 from specxr.kernels.svr import Machines
 
-_FILL_ITER = 20  # of conjugate gradients; a pixel with fewer missing stars is filled exactly
+_CHUNK = 2**24  # numbers at once where stars are missing
 
 
 def ridge(
@@ -39,8 +39,7 @@ def ridge(
     flux : Tensor, shape (star, pixel)
         Of zero mean; there is no intercept.
     usable : Tensor of bool, shape (star, pixel)
-        A star whose pixel is not usable is none of that pixel's training stars. The errors of such pixels, below, are
-        too low by about the fraction of its stars that are missing: [(K + lambda)^-1]_ii is that of all stars.
+        A star whose pixel is not usable is none of that pixel's training stars.
     gammas, penalties : sequence of float
         The choices of gamma and of C, all combined.
     report : callable
@@ -62,10 +61,14 @@ def ridge(
     least = flux.new_full((flux.shape[1],), torch.inf)
     for gamma in gammas:
         values, vectors = torch.linalg.eigh(rbf(labels, labels, gamma))
+        projected = vectors.mT @ flux
         for c in penalties:
-            inverse = _Inverse(values.clamp(min=0.0) + 0.5 / c, vectors)
-            found = inverse(flux if complete else _filled(inverse, flux, usable))
-            deviation = torch.where(usable, found / inverse.diagonal[:, None], 0.0)
+            shrink = 1.0 / (values.clamp(min=0.0) + 0.5 / c)
+            found = vectors @ (shrink[:, None] * projected)
+            diagonal = (vectors.square() @ shrink)[:, None]
+            if not complete:
+                found, diagonal = _without(~usable, vectors * shrink @ vectors.mT, found, diagonal)
+            deviation = torch.where(usable, found / diagonal, 0.0)
             mse.append(deviation.square().sum(0) / n_usable)
             md.append(-deviation.sum(0) / n_usable)
             better = mse[-1] < least
@@ -76,31 +79,30 @@ def ridge(
     return Machines(dual, torch.zeros_like(least)), chosen, torch.stack(mse), torch.stack(md)
 
 
-class _Inverse:
-    """(K + lambda)^-1 from the eigenvalues, lambda added, and the eigenvectors of K."""
+def _without(missing: Tensor, inverse: Tensor, dual: Tensor, diagonal: Tensor) -> tuple[Tensor, Tensor]:
+    """Dual, and diagonal of the inverse, once the missing stars of each pixel are taken out of it.
 
-    def __init__(self, values: Tensor, vectors: Tensor) -> None:
-        self._values, self._vectors = values, vectors
-        self.diagonal = vectors.square() @ (1.0 / values)
+    With M = (K + lambda)^-1 of all stars and B those that are missing, the inverse without them is the Schur complement
+    M - M_.B M_BB^-1 M_B. of the rest.
 
-    def __call__(self, right: Tensor) -> Tensor:
-        return self._vectors @ ((self._vectors.mT @ right) / self._values[:, None])
-
-
-def _filled(inverse: _Inverse, flux: Tensor, usable: Tensor) -> Tensor:
-    """Flux with values where it is not usable that make the dual 0 there: such a star has no say in its pixel.
-
-    Conjugate gradients in the missing values, those of each pixel for itself, with the diagonal as preconditioner.
+    Parameters
+    ----------
+    missing : Tensor of bool, shape (star, pixel)
+    inverse : Tensor, shape (star, star)
+    dual : Tensor, shape (star, pixel)
+        Of flux that is 0 where it is missing.
+    diagonal : Tensor, shape (star, 1)
     """
-    scale = torch.where(usable, 0.0, inverse.diagonal.rsqrt()[:, None])
-    filled = flux.clone()
-    residual = -scale * inverse(flux)
-    direction, power = residual, residual.square().sum(0)
-    for _ in range(_FILL_ITER):
-        mapped = scale * inverse(scale * direction)
-        step = power / (direction * mapped).sum(0).clamp(min=1e-300)
-        filled += step * scale * direction
-        residual = residual - step * mapped
-        power, before = residual.square().sum(0), power
-        direction = residual + power / before.clamp(min=1e-300) * direction
-    return filled
+    dual, diagonal = dual.clone(), diagonal.repeat(1, dual.shape[1])
+    count = missing.sum(0)
+    touched = torch.nonzero(count)[:, 0]
+    for pixels in torch.split(touched, max(1, _CHUNK // (int(count.max()) * len(missing)))):
+        flags, star = missing[:, pixels].mT.to(dual.dtype).topk(int(count[pixels].max()))
+        rows = inverse[star] * flags[:, :, None]
+        block = rows.gather(2, star[:, None].expand(-1, star.shape[1], -1)) * flags[:, None]
+        block.diagonal(dim1=1, dim2=2).add_(1.0 - flags)
+        right = torch.cat((rows, (dual[:, pixels].mT.gather(1, star) * flags)[:, :, None]), dim=2)
+        half = torch.linalg.solve_triangular(torch.linalg.cholesky(block), right, upper=False)
+        dual[:, pixels] -= (half[:, :, :-1] * half[:, :, -1:]).sum(1).mT
+        diagonal[:, pixels] -= half[:, :, :-1].square().sum(1).mT
+    return dual, diagonal
