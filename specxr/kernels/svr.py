@@ -23,7 +23,7 @@ from torch import Tensor
 from specxr.kernels.rbf import Kernel
 
 _RELAXATION = 1.7
-_CHECK = 10  # iterations between looks at the convergence
+_CHECK = 5  # iterations between looks at the convergence
 _MAX_ITER = 2000
 _CHUNK = 128  # pixels at once: their arrays stay in the cache
 
@@ -113,10 +113,10 @@ class Batched:
         epsilon : Tensor, shape (pixel,)
             Half width of the tube.
         """
-        start, residual = self._run(self._rough, flux, usable, epsilon, 1e-3, None)
+        start, residual = self._run(self._rough, flux, usable, epsilon, 5e-4, None)
         size = float(start.dual.square().mean(0).sqrt().median())
         fine = _Quadratic(self._kernel, self._penalty / max(size, 1e-3 * self._c), torch.float64)
-        found, _ = self._run(fine, flux, usable, epsilon, 5e-6, start.dual + residual / fine.rho)
+        found, _ = self._run(fine, flux, usable, epsilon, 3e-6, start.dual + residual / fine.rho)
         return found
 
     def _run(
