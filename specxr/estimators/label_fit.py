@@ -23,6 +23,7 @@ from specxr.vocabulary import SPEED_OF_LIGHT
 
 RV = "rv"
 _COARSE_STEP = 2  # pixels between the velocities at which fits may begin; lines are about as wide
+_FEW = 64  # templates that are tried at all these velocities
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,28 @@ class Fitted:
     chi2: Tensor
     n_iter: Tensor
     result: Tensor
+
+
+@dataclass(frozen=True)
+class _Templates:
+    """Spectra less 1, and their squares, in single precision, of shape (pixel, template)."""
+
+    flux: Tensor
+    squares: Tensor
+    number: int
+
+    @classmethod
+    def of(cls, emulator: Emulator, labels: Tensor) -> _Templates:
+        parts = [emulator.flux_and_derivatives(some)[0] for some in torch.split(labels, 256)]
+        rows = torch.cat(parts).to(torch.float32) - 1.0
+        rows = torch.nn.functional.pad(rows, (0, 0, 0, padded(len(rows)) - len(rows)))
+        flux = rows.mT.contiguous()
+        return cls(flux, flux.square(), len(labels))
+
+    def chi2(self, flux: Tensor, weight: Tensor) -> Tensor:
+        """Chi2 less what does not depend on the template, shape (star, template)."""
+        chi2 = weight @ self.squares - 2.0 * (weight * flux) @ self.flux
+        return chi2[:, : self.number]
 
 
 class LabelFit:
@@ -85,7 +108,11 @@ class LabelFit:
         self.lower = torch.cat((candidates.new_tensor([-farthest]), bounds[:, 0]))
         self.upper = torch.cat((candidates.new_tensor([farthest]), bounds[:, 1]))
         self._lanes = LANES[candidates.device.type]
-        self._coarse_labels, self._coarse = self._coarse_grid(candidates, math.floor(farthest))
+        widest = math.floor(farthest) // _COARSE_STEP * _COARSE_STEP
+        self._shifts = torch.arange(-widest, widest + 1, _COARSE_STEP, device=candidates.device)
+        self._candidates = candidates
+        self._few = _Templates.of(emulator, candidates[:_FEW])
+        self._all = _Templates.of(emulator, candidates)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -172,29 +199,18 @@ class LabelFit:
         hessian = torch.cat((top, torch.cat((mixed, labels), dim=2)), dim=1)
         return Linearisation(cost, gradient, hessian, cost[:, None])
 
-    def _coarse_grid(self, candidates: Tensor, farthest: int) -> tuple[Tensor, Tensor]:
-        """Parameters and templates, less 1, of shape (pixel, template), at which fits may begin."""
-        flux = (
-            torch.cat([self.emulator.flux_and_derivatives(some)[0] for some in torch.split(candidates, 256)])
-            - 1.0
-        )
-        parameters, templates = [], []
-        for shift in range(-farthest // _COARSE_STEP * _COARSE_STEP, farthest + 1, _COARSE_STEP):
-            if abs(shift) <= farthest:
-                mu = candidates.new_full((len(candidates), 1), shift)
-                parameters.append(torch.cat((mu, candidates), dim=1))
-                templates.append(torch.roll(flux, shift, dims=1) * self.inside)
-        unused = padded(sum(map(len, templates))) - sum(map(len, templates))
-        rows = torch.nn.functional.pad(torch.cat(templates), (0, 0, 0, unused))
-        return torch.cat(parameters), rows.to(torch.float32).mT.contiguous()
-
     def _begin(self, flux: Tensor, weight: Tensor) -> Tensor:
-        """Parameters of the template with the least chi2, shape (star, parameter)."""
+        """Where to begin, shape (star, parameter): a shift from a few templates, labels from all of them."""
         relative = (weight / weight.amax(-1, keepdim=True).clamp(min=1e-300)).to(torch.float32)
         flux = torch.where(weight > 0, flux - 1.0, 0.0).to(torch.float32)
-        # chi2 less what does not depend on the template
-        chi2 = relative @ self._coarse.square() - 2.0 * (relative * flux) @ self._coarse
-        return self._coarse_labels[chi2[:, : len(self._coarse_labels)].argmin(dim=1)]
+        chi2 = []
+        for shift in self._shifts.tolist():  # what leaves at one end and comes in at the other has no weight
+            moved, its_weight = torch.roll(flux, -shift, dims=1), torch.roll(relative, -shift, dims=1)
+            chi2.append(self._few.chi2(moved, its_weight).amin(dim=1))
+        shift = self._shifts[torch.stack(chi2).argmin(dim=0)]
+        pixel = (torch.arange(flux.shape[1], device=flux.device) + shift[:, None]) % flux.shape[1]
+        best = self._all.chi2(flux.gather(1, pixel), relative.gather(1, pixel)).argmin(dim=1)
+        return torch.cat((shift[:, None].to(self._candidates), self._candidates[best]), dim=1)
 
     def inward(self, parameters: Tensor) -> Tensor:
         """Parameters with the radial velocity [km/s] as a shift [pixels]."""
