@@ -16,7 +16,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from specxr.emulators.base import TrainedEmulator
 from specxr.estimators.base import Grid
@@ -102,7 +102,8 @@ class Model:
             raise FileExistsError(f"'{path}' is there already. Choose another name, or overwrite it.")
         draft = path.with_name(f".{path.stem}-{uuid4().hex}.safetensors")
         try:
-            save_file(self._arrays(), draft, metadata={"specxr": json.dumps(self.describe())})
+            # Not save_file, whose files only their owner may read.
+            draft.write_bytes(save(self._arrays(), metadata={"specxr": json.dumps(self.describe())}))
             os.replace(draft, path)
         finally:
             draft.unlink(missing_ok=True)

@@ -21,7 +21,8 @@ UNUSABLE = UNUSABLE_ANYWHERE | MaskBit.TELLURIC | MaskBit.INTERSTELLAR
 # A fit finds these from where lines lie and how wide they are beyond the training set; they are not learnt.
 NOT_LEARNT = ("rv", "sigma")
 
-_LEAST_SHARE = 0.1  # of the stars have a pixel that can be learnt: beside a masked band, Doppler shifts leave a few
+# A pixel is learnt if so many of the stars have it: beside a masked band, velocities leave it to a few of them.
+_LEAST_SHARE = 0.1
 
 
 @dataclass(frozen=True, eq=False)

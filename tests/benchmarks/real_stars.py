@@ -5,7 +5,7 @@
 The F and G stars of the shared DR10 spectra with official labels and S/N_g > 30: 60 % are learnt from, at rest by the
 official redshift; the rest are predicted from the spectra as observed. The robust scatter of those with S/N_g > 50
 should be at most 60 K, 0.10 and 0.06 dex. With a model of hot stars (`specxr train`), the A stars above 8,000 K are
-compared with the official labels and with LASP, by official Teff.
+compared with the official labels and with LASP with the ELODIE emulator, by official Teff.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def observed() -> xr.Dataset:
         cube = specxr.open_cube(Path(folder) / "cube.zarr").load()
     table = pd.read_csv(SHARED / "labels.csv").set_index("obsid").loc[cube["obsid"].values]
     official = {name: ("star", table[name].to_numpy("f8")) for name in (*LABELS, "snrg", "z")}
-    return cube.assign(official, type=("star", table["type"].to_numpy(object)))
+    return cube.assign({**official, "type": ("star", table["type"].to_numpy(object))})
 
 
 def scatter(values: np.ndarray) -> float:
@@ -89,7 +89,8 @@ def hot(cube: xr.Dataset, path: Path, kind: str) -> None:
         star=(cube["type"].values == "A") & (cube["teff"].values > 8000) & (cube["snrg"].values > 50)
     )
     model = {"payne": specxr.Payne, "slam": specxr.SLAM}[kind].load(path)
-    found = {kind: specxr.infer(cube, model), "LASP": specxr.infer(cube, specxr.LASP())}
+    lasp = specxr.LASP(SHARED.parent / "elodie" / "elodie32_flux_tgm_4199_5700.fits")
+    found = {kind: specxr.infer(cube, model), "LASP": specxr.infer(cube, lasp)}
     pairs = [(kind, "official"), (kind, "LASP"), ("LASP", "official")]
     print(
         f"{'by official Teff':18s} {'pair':20s}    N   Teff [K]        logg [dex]      [Fe/H] [dex]   flagged"
