@@ -6,7 +6,8 @@ Sun et al. 2025 with the project's own numbers:
 
     python recipes/hot_stars_train.py --out hot_stars
 
-The emulators are thedoppler's cubic Cannon models as .npz, ``cannon_cubic_{coolstars,hotdwarfs}_3000_11000.npz``.
+The emulators are thedoppler's cubic Cannon models as .npz, ``cannon_cubic_{coolstars,hotdwarfs}_3000_11000.npz``: the
+hot one alone, trained from 8,000 K on and extrapolated to 6,500 K, or both (docs/training.md says what that costs).
 """
 
 from __future__ import annotations
@@ -38,7 +39,6 @@ from specxr.validation import compare, gradient_spectra, pixel_residuals, recove
 
 SHARED = Path(os.environ.get("SPECXR_SHARED", "../shared")) / "data"
 LABELS = ("teff", "logg", "feh", "vsini")
-MODELS = ("coolstars", "hotdwarfs")
 BLEND = (7500.0, 8500.0)  # K; where the cool model gives way, as in the embedded emulator
 
 # Wider than what is judged, 7,000-17,000 K: a star near the end of its training set is pulled inwards. Gravities and
@@ -55,8 +55,9 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     line_spread = lamost_line_spread(options)
-    instrument = Instrument(GRID, line_spread)
-    generator = EmulatorSpectra(read_models(options.models, MODELS), vacuum_to_air(instrument.edges))
+    first, last = np.searchsorted(GRID.wavelength, options.window)
+    instrument = Instrument(GRID[slice(first, last)], line_spread)
+    generator = EmulatorSpectra(read_models(options.models, options.use), vacuum_to_air(instrument.edges))
     recipe = hot_stars("vacuum")
 
     training = make_training_set(
@@ -210,7 +211,7 @@ def lamost_line_spread(options: argparse.Namespace) -> LineSpread:
     )
     cube, official = cube.isel(star=np.flatnonzero(chosen)).load(), official[chosen]
     velocity = cube["z"].values * 299792.458
-    cool = EmulatorSpectra(read_models(options.models, MODELS[:1]))
+    cool = EmulatorSpectra(read_models(options.models, ["coolstars"]))
     widths = measure_widths(cube, {label: official[label] for label in LABELS[:3]}, velocity, cool)
     line_spread = fit_line_spread(widths)
 
@@ -232,7 +233,7 @@ def lamost_line_spread(options: argparse.Namespace) -> LineSpread:
     return line_spread
 
 
-def read_models(folder: Path, names: tuple[str, ...]) -> PolynomialEmulator:
+def read_models(folder: Path, names: list[str]) -> PolynomialEmulator:
     """Cannon models of normalised flux, not broadened, as one emulator on their own pixels."""
     models = [np.load(folder / f"cannon_cubic_{name}_3000_11000.npz") for name in names]
     near = (models[0]["wave_air"] > 3600.0) & (models[0]["wave_air"] < 9300.0)
@@ -268,6 +269,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--methods", nargs="+", default=["payne", "slam"], help="payne, slam, slam_squared, ..."
     )
+    parser.add_argument("--window", nargs=2, type=float, default=GRID.wavelength[[0, -1]], help="Angstrom")
     parser.add_argument("--n-train", type=int, default=5000)
     parser.add_argument("--n-test", type=int, default=1500, help="stars at each S/N")
     parser.add_argument("--out", type=Path, default=Path("hot_stars"))
