@@ -258,6 +258,10 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--models", type=Path, default=SHARED / "doppler", help="folder of Cannon models")
     parser.add_argument(
+        "--use", nargs="+", default=["hotdwarfs"], choices=["coolstars", "hotdwarfs"],
+        help="which models, cool before hot; both are blended from 7500 to 8500 K",
+    )  # fmt: skip
+    parser.add_argument(
         "--isochrones", type=Path, default=SHARED / "isochrones", help="folder of FSPS isochrones"
     )
     parser.add_argument(
