@@ -25,6 +25,7 @@ from scipy.stats import chi2 as chi2_distribution
 
 import specxr
 from specxr.emulators import PolynomialEmulator
+from specxr.estimators.trained import Trained
 from specxr.ingest import ingest
 from specxr.kernels.line_spread import LineSpread
 from specxr.kernels.normalisation import Normalisation, hot_stars
@@ -85,7 +86,7 @@ def main() -> None:
         draw_gradients(name, trained, generator, instrument, recipe, options.out)
 
 
-def estimators(options: argparse.Namespace) -> dict[str, specxr.Estimator]:
+def estimators(options: argparse.Namespace) -> dict[str, Trained]:
     """What is trained."""
     every = {
         "payne": specxr.Payne(),
@@ -111,7 +112,7 @@ def judged(stars: dict[str, np.ndarray], n_stars: int) -> dict[str, np.ndarray]:
     return {name: values[inside] for name, values in stars.items()}
 
 
-def judge(name: str, estimator: specxr.Estimator, tests: list, out: Path) -> None:
+def judge(name: str, estimator: Trained, tests: list, out: Path) -> None:
     """Print and draw how well labels are found again."""
     found, truth = [], []
     begin = time.perf_counter()
@@ -148,7 +149,7 @@ def void(found: pd.Series, truth: pd.Series) -> str:
     )
 
 
-def judge_spectra(name: str, estimator: specxr.Estimator, quiet, out: Path) -> None:
+def judge_spectra(name: str, estimator: Trained, quiet, out: Path) -> None:
     """Print and draw how close the emulator is to spectra that it has not learnt, at S/N 1000."""
     labels = np.stack([quiet[label].values for label in LABELS], axis=1)
     used = np.where(quiet["ivar"].values > 0, quiet["flux"].values, np.nan)
@@ -160,14 +161,14 @@ def judge_spectra(name: str, estimator: specxr.Estimator, quiet, out: Path) -> N
     plot_pixel_residuals(model, used).figure.savefig(out / f"{name}_residuals.png", dpi=150)
 
 
-def emulate(estimator: specxr.Estimator, labels: np.ndarray) -> np.ndarray:
+def emulate(estimator: Trained, labels: np.ndarray) -> np.ndarray:
     """Normalised flux of the trained emulator."""
     model = estimator.model
     return model.emulator.flux_and_derivatives(torch.from_numpy(labels))[0][:, : model.n_pixel].numpy()
 
 
 def draw_gradients(
-    name: str, estimator: specxr.Estimator, generator: EmulatorSpectra, instrument: Instrument,
+    name: str, estimator: Trained, generator: EmulatorSpectra, instrument: Instrument,
     recipe: Normalisation, out: Path,
 ) -> None:  # fmt: skip
     reference = {"teff": 12500.0, "logg": 3.5, "feh": 0.0, "vsini": 150.0}
