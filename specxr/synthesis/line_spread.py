@@ -25,7 +25,8 @@ from specxr.kernels.line_spread import (
 )
 from specxr.kernels.normalisation import within
 from specxr.synthesis.generators import Generator
-from specxr.synthesis.training_set import MAX_VSINI, OVERSAMPLING, Instrument, spectra_on
+from specxr.synthesis.instrument import MAX_VSINI, OVERSAMPLING, Instrument
+from specxr.synthesis.training_set import spectra_on
 from specxr.vocabulary import SPEED_OF_LIGHT, STAR
 
 # Arms of the LAMOST low-resolution spectrographs (hot-star paper, section 3.2) [Angstrom].
