@@ -65,6 +65,9 @@ BAD = {
     "'colour' cannot be learnt": lambda t: with_labels(t, colour=t.labels["feh"] ** 2),
     "'rv' cannot be learnt": lambda t: with_labels(t, rv=t.labels["feh"] ** 2),
     "3 stars for 3 labels": lambda t: t[np.arange(3)],
+    "steps of linear": lambda t: dataclasses.replace(
+        t, grid=dataclasses.replace(GRID, sampling="linear", step=1.0)
+    ),
     "has no labels": lambda t: dataclasses.replace(t, labels={}),
     r"label logg has shape \(5,\)": lambda t: with_labels(t, logg=np.arange(5.0)),
     "2 pixels have the same flux": without_variance,

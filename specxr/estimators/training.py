@@ -101,6 +101,11 @@ class TrainingSet:
 
     def check(self) -> None:
         """Raise ``ValueError`` where nothing sensible could be learnt from it."""
+        if self.grid.sampling != "log10":
+            raise ValueError(
+                f"the training spectra are sampled in steps of {self.grid.sampling}; steps of log10 are required, on "
+                "which a velocity is a shift. Rebin them to a log10 grid."
+            )
         self._check_shapes()
         self._check_labels()
         self._check_spectra()
