@@ -128,6 +128,9 @@ def test_bad_designs_are_refused_before_anything_is_computed(generator, labels):
         make(labels | {"feh": np.zeros(3)})
     with pytest.raises(ValueError, match="0 to 450 is required"):
         make(labels | {"vsini": np.full(30, 600.0)})
+    for changed, snr in ((labels, 0.0), ({name: np.empty(0) for name in labels}, 100.0)):
+        with pytest.raises(ValueError, match="positive ratios are required"):
+            make_training_set(changed, generator, INSTRUMENT, RECIPE, snr=snr)
     far = Grid(10.0 ** (np.arange(39000, 39800) * 1e-4), "vacuum", "log10", 1e-4)
     with pytest.raises(ValueError, match="rotation and line spread reach"):
         make(labels, Instrument(far, constant(1800.0)))

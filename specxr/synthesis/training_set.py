@@ -60,7 +60,13 @@ def make_training_set(
     _check_coverage(generator, instrument)
     spreading(instrument, generator.resolving_power)
     n_stars = len(next(iter(labels.values())))
-    stars = labels | {"snr": np.broadcast_to(np.asarray(snr, dtype="float64"), n_stars)}
+    snr = np.broadcast_to(np.asarray(snr, dtype="float64"), n_stars)
+    if not (n_stars and np.all(np.isfinite(snr) & (snr > 0))):
+        raise ValueError(
+            f"there are {n_stars} stars with an S/N from {np.min(snr, initial=np.inf):g} up; at least one star and finite, "
+            "positive ratios are required. Correct the design or snr."
+        )
+    stars = labels | {"snr": snr}
 
     blocks = xr.Dataset({name: (STAR, values) for name, values in stars.items()})
     blocks["number"] = (STAR, np.arange(n_stars))
