@@ -63,8 +63,8 @@ def make_training_set(
     snr = np.broadcast_to(np.asarray(snr, dtype="float64"), n_stars)
     if not (n_stars and np.all(np.isfinite(snr) & (snr > 0))):
         raise ValueError(
-            f"there are {n_stars} stars with an S/N from {np.min(snr, initial=np.inf):g} up; at least one star and finite, "
-            "positive ratios are required. Correct the design or snr."
+            f"there are {n_stars} stars with an S/N from {np.min(snr, initial=np.inf):g} up; at least one star "
+            "and finite, positive ratios are required. Correct the design or snr."
         )
     stars = labels | {"snr": snr}
 
