@@ -25,7 +25,7 @@ from specxr.kernels.rbf import Kernel
 _RELAXATION = 1.7
 _CHECK = 5  # iterations between looks at the convergence
 _MAX_ITER = 2000
-_CHUNK = 128  # pixels at once: their arrays stay in the cache
+_CHUNK = 256  # pixels at once: few enough for the cache, enough to fill the products as pixels leave
 
 # Penalty rho times the size of the dual variables, with the flux in units of its standard deviation: best over gamma
 # 0.03-10 and C 0.1-100, with 600-1,600 stars, where the kernel has a thin factor and where it has none.
