@@ -13,25 +13,46 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from specxr import cluster
     from specxr.cube import validate
+    from specxr.estimators.hybrid import Hybrid
     from specxr.estimators.lasp import LASP
+    from specxr.estimators.payne import Payne
+    from specxr.estimators.slam import SLAM
     from specxr.inference import infer
     from specxr.runner import run
     from specxr.store import open_cube, open_labels, write_labels
+    from specxr.training import train
 
 __version__ = version("specxr")
 
 # The public doors are imported when first used: `specxr --help` need not wait for torch and xarray.
 _DOORS = {
+    "SLAM": "specxr.estimators.slam",
+    "Hybrid": "specxr.estimators.hybrid",
     "LASP": "specxr.estimators.lasp",
+    "Payne": "specxr.estimators.payne",
     "infer": "specxr.inference",
     "open_cube": "specxr.store",
     "open_labels": "specxr.store",
     "run": "specxr.runner",
+    "train": "specxr.training",
     "validate": "specxr.cube",
     "write_labels": "specxr.store",
 }
 
-__all__ = ["LASP", "cluster", "infer", "open_cube", "open_labels", "run", "validate", "write_labels"]
+__all__ = [
+    "LASP",
+    "SLAM",
+    "Hybrid",
+    "Payne",
+    "cluster",
+    "infer",
+    "open_cube",
+    "open_labels",
+    "run",
+    "train",
+    "validate",
+    "write_labels",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from specxr import ledger
 from specxr.cube import grid_of
 from specxr.estimators.base import Block, Estimator, Grid
-from specxr.inference import SPECTRA, fit_block
+from specxr.inference import SPECTRA, START, fit_block
 from specxr.labels import fill_labels, open_labels_group
 from specxr.ledger import BlockRecord
 from specxr.store import open_cube, open_group
@@ -41,6 +41,8 @@ class Task:
     grid_fingerprint : str
     record : BlockRecord
         What is known of the block before this attempt.
+    start : str, optional
+        Another run, whose labels the fits begin with.
     """
 
     path: str
@@ -48,6 +50,7 @@ class Task:
     token: str
     grid_fingerprint: str
     record: BlockRecord
+    start: str | None = None
 
 
 def run_task(task: Task, estimator: Estimator) -> BlockRecord:
@@ -112,7 +115,11 @@ def _read(task: Task) -> Block:
     grid = _grid(task.path, task.grid_fingerprint)
     cube = open_group(task.path, "r")
     stars = slice(task.record.star_start, task.record.star_stop)
-    return Block(grid, *(np.asarray(cube[name][stars]) for name in SPECTRA))
+    start = None
+    if task.start is not None:
+        labels = open_labels_group(task.path, task.start)
+        start = np.stack([np.asarray(labels[name][stars], "f8") for name in START], axis=1)
+    return Block(grid, *(np.asarray(cube[name][stars]) for name in SPECTRA), start=start)
 
 
 @lru_cache(maxsize=8)

@@ -122,6 +122,7 @@ def grid_of(cube: xr.Dataset) -> Grid:
         sampling=attrs["sampling"],
         step=float(attrs["step"]),
         resolving_power=None if power is None else float(power),
+        normalisation=str(cube.attrs.get("normalisation", "")),
     )
 
 

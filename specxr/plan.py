@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from specxr import ledger
 from specxr.cube import grid_of
 from specxr.estimators.base import Estimator
-from specxr.inference import SPECTRA
-from specxr.labels import check_aligned
+from specxr.inference import SPECTRA, START
+from specxr.labels import check_aligned, open_labels_group
 from specxr.ledger import BlockRecord, Header
 from specxr.store import list_runs, open_group, write_unit
 
 
 def plan(
-    path: str, name: str, cube: xr.Dataset, estimator: Estimator, overwrite: bool
+    path: str, name: str, cube: xr.Dataset, estimator: Estimator, start: str | None, overwrite: bool
 ) -> tuple[Header, list[BlockRecord], bool]:
     """Decide what is to be done; changes nothing.
 
@@ -43,14 +43,16 @@ def plan(
     header = Header(
         token=uuid4().hex,
         estimator=type(estimator).__name__,
-        estimator_fingerprint=estimator.fingerprint,
-        options=dict(estimator.provenance),
+        estimator_fingerprint=estimator.fingerprint + (f" from {start}" if start else ""),
+        options=dict(estimator.provenance) | ({"start_run": start} if start else {}),
         grid_fingerprint=grid_of(cube).fingerprint,
         n_stars=len(obsid),
         stars_per_block=write_unit(root[SPECTRA[0]]),
         specxr_version=version("specxr"),
     )
     check_aligned(root, header.stars_per_block)
+    if start is not None:
+        _check_start(path, name, start, header.n_stars)
     begun = None if overwrite or name not in list_runs(path) else ledger.read_header(path, name)
     if begun is None and name in list_runs(path) and not overwrite:
         # Of a run that was killed while it was declared there are no labels yet.
@@ -63,6 +65,23 @@ def plan(
     if begun is not None:
         header = replace(header, token=begun.token, stars_per_block=begun.stars_per_block)
     return header, _records(header, obsid, known), begun is None
+
+
+def _check_start(path: str, name: str, start: str, n_stars: int) -> None:
+    """Labels to begin with must be there for all stars, and be no part of the run that begins with them."""
+    runs = [run for run in list_runs(path) if run != name]
+    if start not in runs:
+        raise ValueError(
+            f"run '{name}' of {path} was to begin with the labels '{start}'; another run of this cube is required"
+            f" ({', '.join(runs) or 'there is none'}). Name one of these, or leave the start out."
+        )
+    labels = open_labels_group(path, start)
+    missing = [label for label in START if label not in labels]
+    if missing or labels[START[0]].shape[0] < n_stars:
+        raise ValueError(
+            f"the labels '{start}' of {path} have {'no ' + ', '.join(missing) if missing else 'too few stars'};"
+            f" {', '.join(START)} of all {n_stars:,} stars are required. Complete that run, or begin without it."
+        )
 
 
 def _known(path: str, name: str, begun: Header, now: Header, obsid: NDArray[np.int64]) -> list[BlockRecord]:

@@ -86,6 +86,7 @@ def run(
     estimator: Estimator,
     *,
     name: str,
+    start: str | None = None,
     client: Client | None = None,
     overwrite: bool = False,
     wait: float = 60.0,
@@ -104,6 +105,8 @@ def run(
         For example ``specxr.LASP()``. It travels with each task: emulators are opened from files, not made.
     name : str
         Of the run; ``specxr.open_labels(store, name)`` opens its labels.
+    start : str, optional
+        Another run of this cube, whose Teff, logg and [Fe/H] the fits begin with.
     client : distributed.Client, optional
         Whose workers fit; by default processes of this machine, one a core (`specxr.cluster.local`). A script then
         calls this under ``if __name__ == "__main__":``.
@@ -140,7 +143,7 @@ def run(
     _check_travels(estimator)
     check_free(path, "stars")
     with hold(path, f"run-{name}") as lock:
-        header, records, fresh = plan(path, name, cube, estimator, overwrite)
+        header, records, fresh = plan(path, name, cube, estimator, start, overwrite)
         waiting = [record for record in records if record.state != ledger.DONE]
         if not waiting:
             return _finish(path, name, _summary(path, name, records))
@@ -154,7 +157,7 @@ def run(
                 resize_labels(path, name, header.n_stars)
                 ledger.grow(path, name, header)
             check_aligned(open_labels_group(path, name), header.stars_per_block)
-            tasks = [Task(path, name, header.token, header.grid_fingerprint, r) for r in waiting]
+            tasks = [Task(path, name, header.token, header.grid_fingerprint, r, start) for r in waiting]
             summary = _summary(path, name, records, expected, client.dashboard_link)
             with closing(_fit(client, tasks, estimator, lock, wait)) as attempts:
                 summary = _follow(attempts, summary, progress)

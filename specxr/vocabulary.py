@@ -48,6 +48,7 @@ LABELS: dict[str, Label] = {
         Label("c_fe", "dex", "[C/Fe]"),
         Label("n_fe", "dex", "[N/Fe]"),
         Label("o_fe", "dex", "[O/Fe]"),
+        Label("s_fe", "dex", "[S/Fe]"),
         Label("mg_fe", "dex", "[Mg/Fe]"),
         Label("si_fe", "dex", "[Si/Fe]"),
         Label("ca_fe", "dex", "[Ca/Fe]"),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import typer
 from typer.core import TyperGroup
 
-from specxr.cli.commands import compare, export, infer, info, ingest, report
+from specxr.cli.commands import compare, export, info, ingest, report
 from specxr.cli.demo import demo
+from specxr.cli.inference import calibrate, infer
+from specxr.cli.models import models, train
 
 
 class _OneLineErrors(TyperGroup):
@@ -27,8 +29,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, ingest, info, infer, report, export, compare):
+for command in (demo, ingest, info, train, infer, calibrate, report, export, compare):
     app.command()(command)
+app.add_typer(models, name="models")
 
 
 def main() -> None:

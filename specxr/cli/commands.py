@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich import box
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from specxr.cli.progress import progress_bar, run_progress, tally
+from specxr.cli.progress import progress_bar
 
 Cube = Annotated[
     str, typer.Argument(metavar="CUBE.zarr", help="A cube that `specxr ingest` made, a path or s3://...")
@@ -106,83 +105,6 @@ def info(cube: Cube) -> None:
         ending = "" if labels[run].attrs.get("complete", True) else " (not complete)"
         table.add_row(run + ending, estimator, *(f"{counts[run][result]:,}" for result in seen))
     console.print(table)
-
-
-def infer(
-    cube: Cube,
-    estimator: Annotated[Literal["lasp"], typer.Option(help="The method.")] = "lasp",
-    emulator: Annotated[
-        str, typer.Option(metavar="PATH|NAME", help="A file (.fits, .safetensors), or `default`.")
-    ] = "default",
-    clean: Annotated[bool, typer.Option("--clean/--no-clean", help="Reject outlying pixels.")] = False,
-    solver: Annotated[Literal["lm"], typer.Option(help="How the fit is solved.")] = "lm",
-    name: Run = "lasp",
-    workers: Workers = None,
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where to compute.")] = "cpu",
-    dtype: Annotated[
-        Literal["float64", "float32"], typer.Option(help="Precision of the arithmetic.")
-    ] = "float64",
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS", help="Of a running Dask cluster, or its scheduler file.", show_default=False
-        ),
-    ] = None,
-    wait: Annotated[
-        float, typer.Option(min=0.0, help="Seconds to wait for workers where there are none.")
-    ] = 60.0,
-    overwrite: Overwrite = False,
-) -> None:
-    """Infer labels of all stars of a cube, beside the spectra. Called again, it continues where it was stopped."""
-    from specxr import cluster
-    from specxr.estimators.lasp import LASP
-    from specxr.runner import RunStopped, run
-    from specxr.store import check_run_name, open_cube
-
-    if workers is not None and scheduler is not None:
-        raise ValueError(
-            "--workers and --scheduler were both given; a cluster has its own workers. Leave one of them out."
-        )
-    check_run_name(name)
-    open_cube(cube)
-    lasp = LASP(emulator, clean=clean, solver=solver, device=device, dtype=dtype)
-    client = cluster.connect(scheduler) if scheduler else cluster.local(workers) if workers else None
-    with client or nullcontext(), run_progress() as progress:
-        try:
-            summary = run(
-                cube, lasp, name=name, client=client, overwrite=overwrite, wait=wait, progress=progress
-            )
-        except RunStopped as error:
-            typer.echo(f"specxr: {' '.join(str(error).split())}", err=True)
-            raise typer.Exit(1) from error
-    if summary.n_fitted:
-        from specxr.report import write_report
-
-        page = Path("." if "://" in cube else cube).parent / f"{Path(cube).stem}-{name}-report.html"
-        write_report(cube, name, page, lasp)
-        typer.echo(f"report in {page}")
-    _tell(summary)
-
-
-def _tell(summary: Any) -> None:
-    """Say how a run ended; exit with 3 where blocks are in quarantine."""
-    nothing = ", nothing was left to do" if summary.n_fitted == 0 and summary.complete else ""
-    typer.echo(f"{summary.path}::{summary.run}: {tally(summary.results)}{nothing}")
-    if not summary.quarantined:
-        return
-    for block in summary.quarantined:
-        reason = block.error.strip().splitlines()[-1]
-        typer.echo(
-            f"block {block.index}, stars {block.star_start:,} to {block.star_stop - 1:,}, failed {block.attempts} "
-            f"times: {reason}",
-            err=True,
-        )
-    typer.echo(
-        f"specxr: {len(summary.quarantined)} blocks are in quarantine, {summary.n_stars - summary.n_done:,} stars "
-        "have no labels. Their tracebacks are in the ledger (specxr.ledger.read); the same command tries them again.",
-        err=True,
-    )
-    raise typer.Exit(QUARANTINE)
 
 
 def report(

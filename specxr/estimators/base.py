@@ -25,6 +25,9 @@ class Grid:
         Pixel width in log10(Angstrom) or in Angstrom.
     resolving_power : float, optional
         Nominal lambda / FWHM of the spectra.
+    normalisation : str, optional
+        JSON of the `kernels.normalisation.Normalisation` by which the flux was divided already; empty for flux in
+        the survey's own units. It does not tell grids apart.
     """
 
     wavelength: NDArray[np.float64]
@@ -32,6 +35,7 @@ class Grid:
     sampling: str
     step: float
     resolving_power: float | None = None
+    normalisation: str = ""
 
     @property
     def edges(self) -> NDArray[np.float64]:

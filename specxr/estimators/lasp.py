@@ -126,7 +126,10 @@ class LASP:
     @property
     def outputs(self) -> tuple[Output, ...]:
         """Every variable of a block."""
-        return outputs_of(self.labels, self.weighted, self.save_model)
+        chi2 = "chi-squared over the pixels used"
+        if not self.weighted:
+            chi2 = "sum of squared residuals of flux / median(flux) over the pixels used"
+        return outputs_of(self.labels, self.save_model, chi2)
 
     @property
     def _emulator(self) -> PolynomialEmulator:

@@ -19,8 +19,8 @@ from specxr.kernels.least_squares import in_lanes
 from specxr.vocabulary import LABELS, SPEED_OF_LIGHT, Flag, Result, flag_attrs, result_attrs
 
 
-def outputs_of(labels: tuple[str, ...], weighted: bool, save_model: bool) -> tuple[Output, ...]:
-    """Declare every variable of a block."""
+def outputs_of(labels: tuple[str, ...], save_model: bool, chi2: str) -> tuple[Output, ...]:
+    """Declare every variable of a block; ``chi2`` says in words what that is."""
     star = ("star",)
     out = []
     for name in labels:
@@ -35,12 +35,7 @@ def outputs_of(labels: tuple[str, ...], weighted: bool, save_model: bool) -> tup
             "chi2",
             star,
             "float64",
-            {
-                "long_name": "chi-squared over the pixels used"
-                if weighted
-                else "sum of squared residuals of flux / median(flux) over the pixels used",
-                "units": "1",
-            },
+            {"long_name": chi2, "units": "1"},
         ),
         Output("n_good", star, "int32", {"long_name": "pixels used", "units": "1"}),
         Output("n_iter", star, "int16", {"long_name": "evaluations of the model", "units": "1"}),
@@ -107,7 +102,7 @@ def labels_of(
     result, used = observed.result.copy(), observed.n_good.copy()
     result[observed.star] = code.cpu().numpy()
     used[observed.star] = n_good.cpu().numpy()
-    full = _filler(len(result), observed.star)
+    full = filler(len(result), observed.star)
     errors = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
     out: dict[str, NDArray[Any]] = {}
     for i, name in enumerate(names):
@@ -155,7 +150,9 @@ def _disagree(values: Tensor, covariance: Tensor, others: Tensor, covariance_of_
     return ~((values - others).abs() <= variance.clamp(min=0).sqrt()).all(-1)
 
 
-def _filler(n_star: int, star: NDArray[np.int64]) -> Callable[[Tensor, float, str], NDArray[Any]]:
+def filler(n_star: int, star: NDArray[np.int64]) -> Callable[[Tensor, float, str], NDArray[Any]]:
+    """A function that puts values of the stars ``star`` into an array of all, and a fill value into the others."""
+
     def full(values: Tensor, fill: float, dtype: str) -> NDArray[Any]:
         out = np.full((n_star, *values.shape[1:]), fill, dtype=dtype)
         out[star] = values.detach().cpu().numpy()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
 
-from specxr.plotting.style import BLUE, DATA, POINTS, VERMILION, axis_name, tidy
-from specxr.validation.recovery import recovery_table
+from specxr.plotting.style import BLUE, DATA, FAINT, GREEN, ORANGE, POINTS, VERMILION, axis_name, tidy
+from specxr.validation.recovery import KIEL_BIN, recovery_by_snr, recovery_on_kiel, recovery_table
 from specxr.vocabulary import LABELS, Result
 
 
@@ -53,4 +54,96 @@ def plot_recovery(labels: pd.DataFrame, truth: pd.DataFrame, figure: FigureBase 
     ax.set_xlabel("true " + axis_name("teff"))
     figure.suptitle("inferred - true; median and 1.48 MAD in bins", fontsize="medium")
     figure.align_ylabels()
+    return figure
+
+
+def plot_recovery_by_snr(
+    labels: pd.DataFrame, truth: pd.DataFrame, figure: FigureBase | None = None
+) -> FigureBase:
+    """Draw scatter (solid) and bias (dashed) against the S/N in three ranges of temperature (hot-star paper, Fig. 2).
+
+    Parameters
+    ----------
+    labels, truth : DataFrame
+        See `specxr.validation.recovery.recovery_by_snr`.
+    figure : Figure or SubFigure, optional
+        Where to draw; without it, a new figure.
+
+    Returns
+    -------
+    Figure or SubFigure
+    """
+    table = recovery_by_snr(labels, truth)
+    whole = (table["lower"] == table["lower"].min()) & (table["upper"] == table["upper"].max())
+    ranges = table[~whole].groupby(["lower", "upper"])
+    names = [name for name in LABELS if f"{name}_bias" in table]
+    n_column = 1 if len(names) < 4 else 2
+    n_row = -(-len(names) // n_column)
+    if figure is None:
+        figure = Figure(figsize=(4.2 * n_column, 1.9 * n_row + 0.7), layout="constrained")
+    panels = figure.subplots(n_row, n_column, sharex=True, squeeze=False)
+    for name, ax in zip(names, panels.T.ravel(), strict=False):
+        for ((lower, upper), rows), colour in zip(ranges, (BLUE, GREEN, ORANGE), strict=False):
+            label = f"{lower:,.0f}-{upper:,.0f} K"
+            ax.plot(rows["snr"], rows[f"{name}_scatter"], "o-", ms=3, color=colour, label=label)
+            ax.plot(rows["snr"], rows[f"{name}_bias"], "s--", ms=3, color=colour, lw=1.0)
+        ax.axhline(0.0, color=FAINT, lw=0.8)
+        ax.set_xscale("log")
+        ax.set_ylabel(axis_name(name, "Δ "))
+        tidy(ax)
+        ax.xaxis.set_major_locator(FixedLocator(sorted(table["snr"].unique())))
+        ax.xaxis.set_major_formatter(ScalarFormatter())
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    for ax in panels[-1]:
+        ax.set_xlabel("S/N per pixel")
+    for ax in panels.T.ravel()[len(names) :]:
+        ax.set_visible(False)
+    figure.legend(
+        *panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False
+    )
+    figure.align_ylabels()
+    return figure
+
+
+def plot_recovery_on_kiel(
+    labels: pd.DataFrame, truth: pd.DataFrame, names: tuple[str, ...] = ("teff", "logg")
+) -> Figure:
+    """Draw the scatter across the Kiel diagram, a dot for each S/N, the lowest on top (hot-star paper, Fig. 1).
+
+    Parameters
+    ----------
+    labels, truth : DataFrame
+        See `specxr.validation.recovery.recovery_on_kiel`.
+    names : tuple of str, optional
+        Labels whose scatter is drawn, a panel each.
+
+    Returns
+    -------
+    Figure
+    """
+    table = recovery_on_kiel(labels, truth)
+    figure = Figure(figsize=(7.0, 4.0 * len(names)), layout="constrained")
+    levels = sorted(table["snr"].unique())
+    rise = dict(zip(levels, np.linspace(-0.36, 0.36, len(levels)) if len(levels) > 1 else [0.0], strict=True))
+    for name, ax in zip(names, figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0], strict=True):
+        scatter = table[f"{name}_scatter"]
+        dots = ax.scatter(
+            table["teff"], table["logg"] + KIEL_BIN["logg"] * table["snr"].map(rise),
+            c=scatter, s=34, cmap="RdYlGn_r", edgecolors=DATA, linewidths=0.3,
+            norm=LogNorm(*np.percentile(scatter, (2, 98))),
+        )  # fmt: skip
+        for axis, edges in (("x", "teff"), ("y", "logg")):
+            width = KIEL_BIN[edges]
+            low, high = table[edges].min() - width / 2, table[edges].max() + width / 2
+            ax.set(**{f"{axis}lim": (high, low)})
+            for edge in np.arange(low, high + width / 2, width):
+                (ax.axvline if axis == "x" else ax.axhline)(edge, color=FAINT, lw=0.7, ls="--", zorder=0)
+        ax.set_ylabel(axis_name("logg"))
+        bar = figure.colorbar(dots, ax=ax, extend="both", label=axis_name(name, "scatter of "))
+        bar.formatter = ScalarFormatter()
+        bar.minorformatter = NullFormatter()
+        tidy(ax)
+    ax.set_xlabel(axis_name("teff"))
+    steps = ", ".join(f"{level:g}" for level in levels)
+    figure.suptitle(f"1.48 MAD of inferred - true; S/N from top to bottom {steps}", fontsize="medium")
     return figure

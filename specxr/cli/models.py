@@ -1,0 +1,136 @@
+"""The commands that train models and look into them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from specxr.cli.progress import progress_bar
+
+models = typer.Typer(help="Look into trained models.", no_args_is_help=True)
+
+
+def trainable(name: str) -> Any:
+    """The class of an estimator that is trained."""
+    import specxr
+
+    return {"payne": specxr.Payne, "slam": specxr.SLAM}[name]
+
+
+def train(
+    cube: Annotated[
+        Path, typer.Argument(metavar="CUBE.zarr", help="Normalised spectra with labels, at rest or with rv.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE.safetensors", help="Where the model goes.")],
+    estimator: Annotated[Literal["payne", "slam"], typer.Option(help="The method.")] = "payne",
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,...", help="What to learn; all that the cube has, if not given.", show_default=False
+        ),
+    ] = None,
+    folds: Annotated[
+        int, typer.Option(min=0, help="Parts of a cross-validation that calibrates the errors; 0 for none.")
+    ] = 0,
+    snr: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="LOW HIGH", help="S/N to which its spectra are degraded.", show_default=False),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split and all that is random.")] = 0,
+    checkpoint: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep the training here while it lasts (payne).")
+    ] = None,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where to compute.")] = "cpu",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+) -> None:
+    """Train a model on spectra with known labels."""
+    import specxr
+
+    if out.suffix != ".safetensors":
+        raise ValueError(f"'{out}' ends in '{out.suffix}'; a model file ends in .safetensors. Name it so.")
+    if out.exists() and not overwrite:
+        raise FileExistsError(f"'{out}' is there already. Choose another, or replace it with --overwrite.")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(
+            f"there is no folder '{out.parent}' for {out.name}. Make it, or choose another."
+        )
+    spectra = specxr.open_cube(cube)
+    untrained = trainable(estimator)(seed=seed, device=device)
+    with progress_bar("training", "steps") as (bar, task):
+        fitted = specxr.train(
+            spectra,
+            untrained,
+            labels.split(",") if labels else None,
+            folds=folds,
+            snr=snr,
+            checkpoint=checkpoint,
+            progress=lambda done, total, error: bar.update(
+                task, completed=done, total=total, description=f"training, rms {100 * error:.3f} %"
+            ),
+        )
+    fitted.save(out, overwrite=overwrite)
+    typer.echo(f"{spectra.sizes['star']:,} stars, {', '.join(fitted.labels[1:])}: {out}")
+    _calibration(fitted.model.describe()["calibration"])
+
+
+@models.command()
+def info(model: Annotated[Path, typer.Argument(metavar="FILE", help="What `specxr train` made.")]) -> None:
+    """Show what a model is: labels and ranges, grid, normalisation, training, errors, hash."""
+    from specxr.estimators.models import describe_model
+
+    found = describe_model(model)
+    table = Table(box=None, show_header=False)
+    power = found["resolving_power"]
+    low, high = found["wavelength"]
+    rows = {
+        "model": str(model),
+        "kind": found["kind"],
+        "wavelength": f"{low:.1f}-{high:.1f} Angstrom, {found['medium']}",
+        "sampling": f"{found['sampling']}, step {found['step']:g}",
+        "resolving power": f"{power:g}" if power else "not said",
+        "normalisation": found["normalisation"] or "none",
+        **{f"option {name}": str(value) for name, value in found["options"].items()},
+        **{f"training {name}": str(value) for name, value in found["training"].items()},
+        **{f"version of {name}": value for name, value in found["versions"].items()},
+        "sha256": found["sha256"],
+    }
+    for name, value in rows.items():
+        table.add_row(name, escape(value))
+    console = Console()
+    console.print(table)
+    ranges = Table("label", "from", "to", box=box.SIMPLE)
+    for name, (lower, upper) in found["bounds"].items():
+        ranges.add_row(name, f"{lower:g}", f"{upper:g}")
+    console.print(ranges)
+    _calibration(found["calibration"])
+
+
+def _calibration(calibration: dict[str, Any] | None) -> None:
+    """Print what cross-validation says."""
+    from specxr.vocabulary import LABELS
+
+    if calibration is None:
+        typer.echo("errors are formal: no cross-validation (--folds)")
+        return
+    low, high = calibration["snr_range"]
+    table = Table(
+        "held out", "bias", "scatter", "scatter at S/N", "within 1 sigma", "pulls", box=box.SIMPLE,
+        title=f"{calibration['n_star']:,} stars in {calibration['folds']} folds, S/N {low:.0f}-{high:.0f}",
+    )  # fmt: skip
+    for name, label in calibration["labels"].items():
+        law = label["found"]
+        table.add_row(
+            escape(f"{name} [{LABELS[name].units}]"),
+            f"{label['bias']:+.3g}",
+            f"{label['scatter']:.3g}",
+            f"{law['a']:.3g} + {law['b']:.3g} / SNR^{law['c']:.2f}",
+            f"{label['coverage']:.1%}",
+            f"{label['pull_scatter']:.2f}",
+        )
+    Console().print(table)

@@ -1,0 +1,52 @@
+"""What an emulator on given pixels is: labels in, flux and its derivatives out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+class Emulator(Protocol):
+    """The contract between what makes spectra and the fits of labels.
+
+    `GridEmulator` keeps it as well as the emulators that are trained.
+    """
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the labels, in the order in which they are given."""
+
+    @property
+    def bounds(self) -> Mapping[str, tuple[float, float]]:
+        """The lowest and highest value of each label that the emulator is good for."""
+
+    def flux_and_derivatives(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Flux, shape (star, pixel), and its derivatives by the labels, shape (star, label, pixel).
+
+        Labels are of shape (star, label). Each star is evaluated for itself, to the last bit: see
+        ``kernels.shape`` for how many pixels BLAS wants.
+        """
+
+
+class TrainedEmulator(Emulator, Protocol):
+    """An emulator whose numbers come from a training set and go into a model file.
+
+    It gives ``kernels.shape.padded(n)`` pixels for the n of its training set; what the others hold is finite and is
+    not looked at.
+    """
+
+    def to(self, dtype: torch.dtype, device: torch.device | str) -> TrainedEmulator:
+        """The emulator in another precision, on another device."""
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Its numbers."""
+
+    @classmethod
+    def from_arrays(
+        cls, arrays: Mapping[str, NDArray[Any]], bounds: Mapping[str, tuple[float, float]]
+    ) -> TrainedEmulator:
+        """Build it again from `arrays` and the bounds of its labels, on the CPU in float64."""

@@ -1,0 +1,117 @@
+"""Spectra as kernel machines of the labels: the emulator of SLAM.
+
+Zhang et al. 2020, ApJS 246, 9; M-dwarf paper, section 3.1. Each pixel is a sum of radial basis functions about the
+training stars; pixels with the same gamma share them, and are one matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import pad
+
+from specxr.emulators.network import scaled_inputs
+from specxr.kernels.shape import padded
+
+
+@dataclass(frozen=True, eq=False)
+class KernelEmulator:
+    """flux_j = sum_i dual_ij exp(-gamma_j |t - t_i|^2) + intercept_j at the scaled labels t.
+
+    Parameters
+    ----------
+    bounds : mapping of str to (float, float)
+        The lowest and highest value of each label that it was trained on, in the order of its inputs.
+    centre, unit : Tensor, shape (label,)
+        Scaled labels are (label - centre) / unit, teff in its natural logarithm.
+    training : Tensor, shape (star, label)
+        Scaled labels t_i.
+    dual : Tensor, shape (star, pixel)
+        In units of the flux; 0 where a training star is not a support vector of the pixel.
+    intercept : Tensor, shape (pixel,)
+    gamma, c, epsilon : Tensor, shape (pixel,)
+        Hyperparameters. C and epsilon are for the record, in units of the pixel's standard deviation.
+    cv_mse, cv_md : Tensor, shape (pixel,)
+        Mean squared and mean deviation of held-out stars, for the record (M-dwarf paper, equations 1 and 2).
+    """
+
+    bounds: Mapping[str, tuple[float, float]]
+    centre: Tensor
+    unit: Tensor
+    training: Tensor
+    dual: Tensor
+    intercept: Tensor
+    gamma: Tensor
+    c: Tensor
+    epsilon: Tensor
+    cv_mse: Tensor
+    cv_md: Tensor
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the labels, in the order in which they are given."""
+        return tuple(self.bounds)
+
+    @cached_property
+    def _products(self) -> tuple[Tensor, list[tuple[float, Tensor]], Tensor, Tensor]:
+        """Training labels and, for each gamma, its columns; where each pixel lies among them, and its intercept.
+
+        Stars and columns are filled up with zeros to round numbers, see ``kernels.shape``.
+        """
+        extra = padded(len(self.training)) - len(self.training)
+        groups, pixels, start = [], torch.zeros_like(self.gamma, dtype=torch.int64), 0
+        for gamma in torch.unique(self.gamma).tolist():
+            members = torch.nonzero(self.gamma == gamma)[:, 0]
+            width = padded(len(members))
+            groups.append((gamma, pad(self.dual[:, members], (0, width - len(members), 0, extra))))
+            pixels[members] = start + torch.arange(len(members), device=members.device)
+            start += width
+        unused = padded(len(pixels)) - len(pixels)
+        return (
+            pad(self.training, (0, 0, 0, extra)),
+            groups,
+            pad(pixels, (0, unused)),
+            pad(self.intercept, (0, unused)),
+        )
+
+    def flux_and_derivatives(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Flux, shape (star, pixel), and its derivatives by the labels, shape (star, label, pixel)."""
+        inputs, slopes = scaled_inputs(labels, self.labels, self.centre, self.unit)
+        training, groups, pixels, intercept = self._products
+        away = inputs[:, :, None] - training.mT  # (star, label, training star)
+        distance = away.square().sum(1, keepdim=True)
+        # d exp(-gamma |t - t_i|^2) / dlabel = -2 gamma (t - t_i) dt/dlabel times itself.
+        factors = torch.cat((torch.ones_like(distance), -2.0 * away * slopes[:, :, None]), dim=1)
+        out = []
+        for gamma, dual in groups:
+            rows = torch.exp(-gamma * distance) * factors
+            rows[:, 1:] *= gamma
+            n_star, n_row, _ = rows.shape
+            out.append((rows.flatten(0, 1) @ dual).reshape(n_star, n_row, -1))
+        rows = torch.cat(out, dim=2).index_select(2, pixels)
+        return rows[:, 0] + intercept, rows[:, 1:]
+
+    def to(self, dtype: torch.dtype, device: torch.device | str) -> KernelEmulator:
+        """The emulator in another precision, on another device."""
+        moved = {name: tensor.to(device, dtype) for name, tensor in self._tensors().items()}
+        return type(self)(self.bounds, **moved)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Its numbers."""
+        return {name: tensor.cpu().numpy() for name, tensor in self._tensors().items()}
+
+    @classmethod
+    def from_arrays(
+        cls, arrays: Mapping[str, NDArray[Any]], bounds: Mapping[str, tuple[float, float]]
+    ) -> KernelEmulator:
+        """Build it again from `arrays` and the bounds of its labels, on the CPU in float64."""
+        return cls(bounds, **{name: torch.tensor(array) for name, array in arrays.items()})
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "bounds"}

@@ -1,0 +1,267 @@
+"""One fit of labels and radial velocity for every trained emulator.
+
+The model of a spectrum is the emulator's at the labels, shifted by the radial velocity; the weighted squared residuals,
+and priors, are minimised by ``kernels.least_squares``. With Gaussian noise that is the maximum of the posterior
+of SLAM (M-dwarf paper, equation 3) and the fit of The Payne (hot-star paper, section 3.4) alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from specxr.emulators.base import Emulator
+from specxr.kernels.broadening import convolve
+from specxr.kernels.least_squares import LANES, Linearisation, Solution, in_lanes, levenberg_marquardt
+from specxr.kernels.shape import padded
+from specxr.kernels.shift import TAPS, shift_kernel
+from specxr.vocabulary import SPEED_OF_LIGHT
+
+RV = "rv"
+_COARSE_STEP = 2  # pixels between the velocities at which fits may begin; lines are about as wide
+_FEW = 64  # templates that are tried at all these velocities
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Labels of some stars; ``rv`` is the first of the parameters, the emulator's labels follow.
+
+    Attributes
+    ----------
+    parameters : Tensor, shape (star, parameter)
+        Radial velocity [km/s] and labels in their units.
+    information : Tensor, shape (star, parameter, parameter)
+        J^T W J, priors included, of all parameters, held ones too.
+    covariance : Tensor, shape (star, parameter, parameter)
+        Its inverse over the free parameters, 0 for those that are held; NaN where they cannot be told apart.
+    free, at_bound : Tensor of bool, shape (star, parameter)
+    chi2 : Tensor, shape (star,)
+        Without the priors.
+    n_iter, result : Tensor, shape (star,)
+    """
+
+    parameters: Tensor
+    information: Tensor
+    covariance: Tensor
+    free: Tensor
+    at_bound: Tensor
+    chi2: Tensor
+    n_iter: Tensor
+    result: Tensor
+
+
+@dataclass(frozen=True)
+class _Templates:
+    """Spectra less 1, and their squares, in single precision, of shape (pixel, template)."""
+
+    flux: Tensor
+    squares: Tensor
+    number: int
+
+    @classmethod
+    def of(cls, emulator: Emulator, labels: Tensor) -> _Templates:
+        parts = [emulator.flux_and_derivatives(some)[0] for some in torch.split(labels, 256)]
+        rows = torch.cat(parts).to(torch.float32) - 1.0
+        rows = torch.nn.functional.pad(rows, (0, 0, 0, padded(len(rows)) - len(rows)))
+        flux = rows.mT.contiguous()
+        return cls(flux, flux.square(), len(labels))
+
+    def chi2(self, flux: Tensor, weight: Tensor) -> Tensor:
+        """Chi2 less what does not depend on the template, shape (star, template)."""
+        chi2 = weight @ self.squares - 2.0 * (weight * flux) @ self.flux
+        return chi2[:, : self.number]
+
+
+class LabelFit:
+    """The forward model of an emulator on one grid, ready to be fitted to blocks of stars.
+
+    Spectra given to it have ``kernels.shape.padded(n)`` pixels, of which those beyond the n of the grid have no weight.
+
+    Parameters
+    ----------
+    emulator : Emulator
+        Flux at rest, `padded` pixels.
+    ln_step : float
+        Pixel width in ln(wavelength).
+    n_pixel : int
+        Of the grid.
+    candidates : Tensor, shape (candidate, label)
+        Labels at which fits may begin.
+    max_velocity : float
+        Bound of the radial velocity [km/s] to either side.
+    """
+
+    def __init__(
+        self, emulator: Emulator, ln_step: float, n_pixel: int, candidates: Tensor, max_velocity: float
+    ) -> None:
+        self.emulator, self.ln_step = emulator, ln_step
+        farthest = math.log1p(max_velocity / SPEED_OF_LIGHT) / ln_step
+        self.reach = math.ceil(farthest) + TAPS
+        pixel = torch.arange(padded(n_pixel), device=candidates.device)
+        # Pixels that no velocity fills from beyond the ends of the emulator.
+        self.inside = (pixel >= self.reach) & (pixel < n_pixel - self.reach)
+        bounds = torch.tensor(list(emulator.bounds.values())).to(candidates)
+        self.lower = torch.cat((candidates.new_tensor([-farthest]), bounds[:, 0]))
+        self.upper = torch.cat((candidates.new_tensor([farthest]), bounds[:, 1]))
+        self._lanes = LANES[candidates.device.type]
+        widest = math.floor(farthest) // _COARSE_STEP * _COARSE_STEP
+        self._shifts = torch.arange(-widest, widest + 1, _COARSE_STEP, device=candidates.device)
+        self._candidates = candidates
+        self._few = _Templates.of(emulator, candidates[:_FEW])
+        self._all = _Templates.of(emulator, candidates)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the parameters."""
+        return (RV, *self.emulator.labels)
+
+    def fit(
+        self,
+        flux: Tensor,
+        weight: Tensor,
+        fixed: Mapping[str, Tensor] | None = None,
+        priors: Mapping[str, tuple[Tensor, Tensor]] | None = None,
+    ) -> Fitted:
+        """Fit stars, each for itself.
+
+        Parameters
+        ----------
+        flux : Tensor, shape (star, pixel)
+            Normalised, finite.
+        weight : Tensor, shape (star, pixel)
+            1 / variance, of the observation and of the emulator; 0 for pixels that are not used.
+        fixed : mapping of str to Tensor, shape (star,), optional
+            Values at which labels, or ``rv`` [km/s], are held.
+        priors : mapping of str to (Tensor, Tensor), each of shape (star,), optional
+            Mean and standard deviation of Gaussian priors on labels or ``rv``.
+        """
+        weight = weight * self.inside
+        n_star = len(flux)
+        lower, upper = (bound.expand(n_star, -1).clone() for bound in (self.lower, self.upper))
+        held = torch.zeros_like(lower)
+        for name, values in (fixed or {}).items():
+            held[:, self.names.index(name)] = values
+        held = self.inward(held)
+        for name in fixed or {}:
+            i = self.names.index(name)
+            lower[:, i] = upper[:, i] = held[:, i]
+        mean, strength = self._priors(n_star, priors or {})
+
+        def evaluate(parameters: Tensor, star: Tensor) -> Linearisation:
+            point = self.linearise(parameters, flux[star], weight[star])
+            return _with_priors(point, parameters, mean[star], strength[star])
+
+        def begin(star: Tensor) -> Tensor:
+            return self._begin(flux[star], weight[star])
+
+        found = in_lanes(begin, n_star, self._lanes, flux.device)
+        start = torch.cat(found) if found else flux.new_zeros((0, len(self.names)))
+        star = torch.arange(n_star, device=flux.device)
+        solution = levenberg_marquardt(evaluate, star, start, lower, upper, lanes=self._lanes, n_extra=1)
+        return self._outward(solution, lower, upper)
+
+    def model(self, parameters: Tensor) -> Tensor:
+        """Model spectra, shape (star, pixel), at a shift [pixels] and labels, shape (star, parameter)."""
+        flux, _ = self.emulator.flux_and_derivatives(parameters[:, 1:])
+        kernel, _ = shift_kernel(parameters[:, 0], self.reach)
+        return convolve(flux[:, None], kernel[:, None])[:, 0]
+
+    def linearise(self, parameters: Tensor, flux: Tensor, weight: Tensor) -> Linearisation:
+        """Cost, gradient and Gauss-Newton matrix; the cost is the ``extra`` as well.
+
+        Notes
+        -----
+        With the shift S, emulated flux m and derivatives D = dm/dlabels, J = [S' m, S D]. The gradient D^T (S^T W r)
+        needs the adjoint shift of one spectrum instead of a shift of every derivative. For the labels' part of the
+        matrix, D^T (S^T W S) D, the diagonal diag(S^T w) stands for S^T W S, which it is for whole pixels.
+        """
+        rest, derivatives = self.emulator.flux_and_derivatives(parameters[:, 1:])
+        kernel, by_shift = shift_kernel(parameters[:, 0], self.reach)
+        moved = convolve(rest[:, None], torch.stack((kernel, by_shift), dim=1))
+        model, slope = moved[:, 0], moved[:, 1]
+        residual = flux - model
+        weighted = torch.stack((weight * residual, weight * slope, weight), dim=1)
+        cost = (weighted[:, 0] * residual).sum(-1)
+        by_mu = -(weighted[:, 0] * slope).sum(-1)
+        mu_mu = (weighted[:, 1] * slope).sum(-1)
+
+        # Weights vanish near both ends, so that the adjoint of the convolution is the one with the kernel reversed.
+        at_rest = convolve(weighted, kernel.flip(-1)[:, None])
+        products = torch.bmm(derivatives, at_rest[:, :2].mT)
+        labels = torch.bmm(derivatives * at_rest[:, 2:].clamp(min=0.0), derivatives.mT)
+        gradient = torch.cat((by_mu[:, None], -products[:, :, 0]), dim=1)
+        mixed = products[:, :, 1:]
+        top = torch.cat((mu_mu[:, None, None], mixed.mT), dim=2)
+        hessian = torch.cat((top, torch.cat((mixed, labels), dim=2)), dim=1)
+        return Linearisation(cost, gradient, hessian, cost[:, None])
+
+    def _begin(self, flux: Tensor, weight: Tensor) -> Tensor:
+        """Where to begin, shape (star, parameter): a shift from a few templates, labels from all of them."""
+        relative = (weight / weight.amax(-1, keepdim=True).clamp(min=1e-300)).to(torch.float32)
+        flux = torch.where(weight > 0, flux - 1.0, 0.0).to(torch.float32)
+        chi2 = []
+        for shift in self._shifts.tolist():  # what leaves at one end and comes in at the other has no weight
+            moved, its_weight = torch.roll(flux, -shift, dims=1), torch.roll(relative, -shift, dims=1)
+            chi2.append(self._few.chi2(moved, its_weight).amin(dim=1))
+        shift = self._shifts[torch.stack(chi2).argmin(dim=0)]
+        pixel = (torch.arange(flux.shape[1], device=flux.device) + shift[:, None]) % flux.shape[1]
+        best = self._all.chi2(flux.gather(1, pixel), relative.gather(1, pixel)).argmin(dim=1)
+        return torch.cat((shift[:, None].to(self._candidates), self._candidates[best]), dim=1)
+
+    def inward(self, parameters: Tensor) -> Tensor:
+        """Parameters with the radial velocity [km/s] as a shift [pixels]."""
+        mu = torch.log1p(parameters[:, :1] / SPEED_OF_LIGHT) / self.ln_step
+        return torch.cat((mu, parameters[:, 1:]), dim=1)
+
+    def _priors(self, n_star: int, priors: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Mean and 1 / variance, 0 where there is no prior, shapes (star, parameter)."""
+        mean = self.lower.new_zeros((n_star, len(self.names)))
+        strength = torch.zeros_like(mean)
+        for name, (centre, width) in priors.items():
+            i = self.names.index(name)
+            mean[:, i] = centre
+            strength[:, i] = width**-2
+        strength[:, 0] *= (self.ln_step * (SPEED_OF_LIGHT + mean[:, 0])) ** 2  # km/s to pixels
+        return self.inward(mean), strength
+
+    def _outward(self, solution: Solution, lower: Tensor, upper: Tensor) -> Fitted:
+        """From pixels to km/s, and from the matrix to the covariance."""
+        parameters, free = solution.parameters.clone(), lower < upper
+        at_bound = free & ((parameters <= lower) | (parameters >= upper))
+        parameters[:, 0] = SPEED_OF_LIGHT * torch.expm1(self.ln_step * parameters[:, 0])
+        unit = torch.ones_like(parameters)  # d(km/s) / d(pixel)
+        unit[:, 0] = self.ln_step * (SPEED_OF_LIGHT + parameters[:, 0])
+        information = solution.hessian / (unit[:, :, None] * unit[:, None])
+        both = free[:, :, None] & free[:, None]
+        known = torch.where(free, information.diagonal(dim1=-2, dim2=-1), 1.0)
+        scale = known.clamp(min=1e-300).rsqrt()
+        scaled = torch.where(both, information * scale[:, :, None] * scale[:, None], 0.0)
+        scaled.diagonal(dim1=-2, dim2=-1).copy_(torch.ones_like(scale))
+        factor, failed = torch.linalg.cholesky_ex(scaled)
+        inverse = torch.cholesky_inverse(factor) * scale[:, :, None] * scale[:, None]
+        covariance = torch.where(both, inverse, 0.0)
+        covariance[(failed != 0) | ~(known > 0).all(-1)] = torch.nan
+        return Fitted(
+            parameters,
+            information,
+            covariance,
+            free,
+            at_bound,
+            solution.extra[:, 0],
+            solution.n_iter,
+            solution.result,
+        )
+
+
+def _with_priors(point: Linearisation, parameters: Tensor, mean: Tensor, strength: Tensor) -> Linearisation:
+    away = parameters - mean
+    return Linearisation(
+        point.cost + (strength * away * away).sum(-1),
+        point.gradient + strength * away,
+        point.hessian + torch.diag_embed(strength),
+        point.extra,
+    )

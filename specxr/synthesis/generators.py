@@ -1,0 +1,198 @@
+"""What training spectra come from: an emulator, or a library of spectra that were computed elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import dask
+import dask.array as da
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+from specxr.cube import grid_of, make_cube, validate
+from specxr.emulators.polynomial import PolynomialEmulator
+from specxr.estimators.base import Grid
+from specxr.vocabulary import STAR, WAVELENGTH
+
+# Labels of a library are looked up; they went through float32 at most.
+_LABEL_TOLERANCE = 1e-5
+
+
+class Generator(Protocol):
+    """Labels in, spectra out, at rest and neither rotating nor spread by an instrument."""
+
+    @property
+    def name(self) -> str:
+        """Where the spectra come from, for the history of a training set."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the vocabulary, in the order in which they are given."""
+
+    @property
+    def edges(self) -> NDArray[np.float64]:
+        """Edges of the pixels [Angstrom], shape (pixel + 1,)."""
+
+    @property
+    def medium(self) -> str:
+        """Where the edges are measured, ``"vacuum"`` or ``"air"``."""
+
+    @property
+    def resolving_power(self) -> float | None:
+        """Wavelength over FWHM of the spectra; None where they are not broadened."""
+
+    def spectra(self, labels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Flux of shape (star, pixel), in any units, of labels of shape (star, label)."""
+
+
+class EmulatorSpectra:
+    """Spectra of an emulator of ours.
+
+    Parameters
+    ----------
+    emulator : PolynomialEmulator
+    edges : ndarray, optional
+        Edges of other pixels [Angstrom, in the emulator's medium]; without them, the emulator's own.
+    """
+
+    def __init__(self, emulator: PolynomialEmulator, edges: NDArray[np.float64] | None = None) -> None:
+        self._emulator = emulator
+        self.name = f"emulator {emulator.name} {emulator.fingerprint[:16]}"
+        self.labels: tuple[str, ...] = emulator.labels
+        self.edges = emulator.edges if edges is None else edges
+        self.medium = emulator.medium
+        self.resolving_power = emulator.resolving_power
+        self._pixels = emulator.on(self.edges, self.medium)
+
+    def spectra(self, labels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Flux of shape (star, pixel) of labels of shape (star, label)."""
+        return self._pixels.flux(torch.from_numpy(np.ascontiguousarray(labels, dtype="f8"))).numpy()
+
+    def __reduce__(self) -> tuple[type[EmulatorSpectra], tuple[PolynomialEmulator, NDArray[np.float64]]]:
+        return type(self), (self._emulator, self.edges)  # workers bring the emulator to the pixels themselves
+
+
+class Library:
+    """A cube of computed spectra with their labels; a training set of it has the stars of the library.
+
+    Parameters
+    ----------
+    cube : Dataset
+        Of `specxr.make_cube`, in Zarr for example, lazy or not, with each label as a variable along ``star``.
+        ``resolving_power`` among the attributes of its wavelengths where the spectra are broadened.
+    labels : tuple of str
+        Which variables are labels.
+    name : str, optional
+
+    Attributes
+    ----------
+    design : dict of str to ndarray, shape (star,)
+        Labels of the spectra that there are.
+    """
+
+    def __init__(self, cube: xr.Dataset, labels: tuple[str, ...], name: str = "library") -> None:
+        validate(cube)
+        missing = [label for label in labels if label not in cube.variables]
+        if missing or not labels:
+            raise ValueError(
+                f"the library has no variable {', '.join(missing) or 'named as label'} along '{STAR}'; labels of each "
+                "spectrum are required, named by the vocabulary. Set cube[name] = ('star', values)."
+            )
+        grid = grid_of(cube)
+        self.name, self.labels = name, tuple(labels)
+        self.edges, self.medium, self.resolving_power = grid.edges, grid.medium, grid.resolving_power
+        self._flux = cube["flux"]
+        known = np.stack([np.asarray(cube[label], dtype="f8") for label in labels], axis=1)
+        self.design = dict(zip(self.labels, known.T, strict=True))
+        self._scale = np.maximum(np.abs(known).max(axis=0), 1e-30)
+        self._tree = KDTree(known / self._scale)
+
+    def spectra(self, labels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Flux of shape (star, pixel) of labels of shape (star, label), each of them one of the library's."""
+        distance, star = self._tree.query(labels / self._scale, p=np.inf)
+        if distance.max() > _LABEL_TOLERANCE:
+            values = labels[np.argmax(distance)]
+            asked = ", ".join(f"{name} {value:g}" for name, value in zip(self.labels, values, strict=True))
+            raise ValueError(
+                f"no spectrum of the {self.name} has {asked}; a library holds its own labels only. Use its design, or "
+                "train an emulator on it first."
+            )
+        # Blocks are computed beside each other already.
+        with dask.config.set(scheduler="synchronous"):
+            return self._flux.isel({STAR: star}).transpose(STAR, WAVELENGTH).values.astype("f8")
+
+
+def open_folder(folder: str | Path, medium: str, resolving_power: float | None = None) -> xr.Dataset:
+    """Open a folder of computed spectra as a cube with labels, for `Library`.
+
+    Parameters
+    ----------
+    folder : str or Path
+        It holds ``labels.csv``, whose column ``file`` names the spectra and whose others are labels, and the spectra:
+        text of two columns, wavelength [Angstrom] and flux, on one log10 or linear grid.
+    medium : {"vacuum", "air"}
+        Where the wavelengths are measured.
+    resolving_power : float, optional
+        Wavelength over FWHM, where the spectra are broadened.
+
+    Returns
+    -------
+    Dataset
+        A cube, lazy, with the labels along ``star``.
+    """
+    table = pd.read_csv(Path(folder) / "labels.csv")
+    if "file" not in table or table.empty:
+        raise ValueError(
+            f"{folder}/labels.csv has the columns {', '.join(table.columns)} and {len(table)} rows; a column 'file' "
+            "and a row for each spectrum are required; write them."
+        )
+    paths = [Path(folder) / name for name in table["file"]]
+    wavelength = _read_text(paths[0])[0]
+    grid = _regular_grid(wavelength, medium, resolving_power)
+    rows = [
+        da.from_delayed(dask.delayed(_read_flux)(path, wavelength), wavelength.shape, dtype="f4")
+        for path in paths
+    ]
+    flux = da.stack(rows).rechunk((min(len(rows), 500), -1))
+    return make_cube(
+        flux=flux,
+        ivar=da.zeros_like(flux),
+        mask=da.zeros_like(flux, dtype="u1"),
+        grid=grid,
+        obsid=np.arange(len(table)),
+        stars={str(name): table[name].to_numpy() for name in table.columns.drop("file")},
+        attrs={"history": f"specxr.synthesis.open_folder: {folder}"},
+    )
+
+
+def _read_text(path: Path) -> NDArray[np.float64]:
+    """Wavelength and flux of one file, shape (2, pixel)."""
+    columns = np.loadtxt(path, unpack=True, ndmin=2)
+    if len(columns) != 2 or not np.isfinite(columns).all():
+        raise ValueError(
+            f"{path} has {len(columns)} columns, finite or not; two of finite numbers are required, wavelength and "
+            "flux. Write it so."
+        )
+    return columns
+
+
+def _read_flux(path: Path, wavelength: NDArray[np.float64]) -> NDArray[np.float32]:
+    found, flux = _read_text(path)
+    if found.shape != wavelength.shape or np.abs(found / wavelength - 1.0).max() > 1e-7:
+        raise ValueError(
+            f"{path} has {found.size} wavelengths, {found[0]:.2f}-{found[-1]:.2f} Angstrom; those of the others, "
+            f"{wavelength.size} of {wavelength[0]:.2f}-{wavelength[-1]:.2f}, are required. Compute it on their grid."
+        )
+    return flux.astype("f4")
+
+
+def _regular_grid(wavelength: NDArray[np.float64], medium: str, resolving_power: float | None) -> Grid:
+    """A grid of equal steps in the wavelength or in its logarithm, whichever fits better."""
+    steps = {"linear": np.diff(wavelength), "log10": np.diff(np.log10(wavelength))}
+    sampling = min(steps, key=lambda name: float(np.ptp(steps[name]) / steps[name].mean()))
+    return Grid(wavelength, medium, sampling, float(steps[sampling].mean()), resolving_power)

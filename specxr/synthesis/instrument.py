@@ -1,0 +1,108 @@
+"""What a survey does to spectra: rotation is put in, lines are spread, pixels integrate."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from specxr.estimators.base import Grid
+from specxr.kernels.broadening import TRUNCATION
+from specxr.kernels.line_spread import FWHM_TO_SIGMA, LineSpread, Spreading
+from specxr.kernels.rotation import rotate
+from specxr.vocabulary import SPEED_OF_LIGHT
+
+# Spectra are rotated on pixels so many times finer than the survey's: 14 km/s for LAMOST's.
+OVERSAMPLING = 5
+MAX_VSINI = 450.0  # km/s; the margin at the ends holds its kernel
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """What a survey does to spectra.
+
+    Parameters
+    ----------
+    grid : Grid
+        Its pixels, in steps of log10.
+    line_spread : LineSpread
+    """
+
+    grid: Grid
+    line_spread: LineSpread
+
+    def __post_init__(self) -> None:
+        if self.grid.sampling != "log10":
+            raise ValueError(
+                f"the instrument's pixels are sampled in {self.grid.sampling} steps; log10 is required, on which "
+                "rotation is one kernel everywhere. Rebin the survey's spectra to a log10 grid."
+            )
+
+    @property
+    def ln_step(self) -> float:
+        """Width of a fine pixel in ln(wavelength)."""
+        return self.grid.step * math.log(10.0) / OVERSAMPLING
+
+    @property
+    def reach(self) -> int:
+        """Half width of the widest rotation kernel [fine pixels]."""
+        return math.ceil(math.log1p(MAX_VSINI / SPEED_OF_LIGHT) / self.ln_step)
+
+    @property
+    def margin(self) -> int:
+        """Fine pixels beyond either end that the line spread reaches."""
+        widest = self.line_spread.sigma(self.grid.wavelength).max() / SPEED_OF_LIGHT / self.ln_step
+        return math.ceil(TRUNCATION * widest) + 1
+
+    @property
+    def edges(self) -> NDArray[np.float64]:
+        """Edges of the fine pixels [Angstrom, in the grid's medium], with what kernels reach beyond the ends."""
+        outside = self.reach + self.margin
+        n_fine = self.grid.wavelength.size * OVERSAMPLING + 2 * outside
+        start = math.log(self.grid.edges[0]) - outside * self.ln_step
+        return np.exp(start + np.arange(n_fine + 1) * self.ln_step)
+
+    def observe(
+        self, flux: NDArray[np.float64], vsini: NDArray[np.float64], resolving_power: float | None = None
+    ) -> torch.Tensor:
+        """Rotate fine spectra, spread their lines and integrate over the pixels.
+
+        Parameters
+        ----------
+        flux : ndarray, shape (star, fine pixel)
+        vsini : ndarray, shape (star,)
+            [km/s]
+        resolving_power : float, optional
+            Of the spectra that come in; the line spread adds what is missing.
+
+        Returns
+        -------
+        Tensor, shape (star, wavelength)
+        """
+        fine = torch.from_numpy(np.ascontiguousarray(flux, dtype="f8"))
+        rotated = rotate(
+            fine, torch.from_numpy(np.ascontiguousarray(vsini, dtype="f8")), self.ln_step, self.reach
+        )
+        inner = rotated[:, self.reach : rotated.shape[1] - self.reach]
+        return spreading(self, resolving_power)(inner)
+
+
+@functools.lru_cache(maxsize=4)
+def spreading(instrument: Instrument, resolving_power: float | None) -> Spreading:
+    """What brings fine spectra of a resolving power to the instrument's lines and pixels, made once a process."""
+    wavelength = instrument.grid.wavelength
+    total = instrument.line_spread.sigma(wavelength)
+    own = SPEED_OF_LIGHT / resolving_power * FWHM_TO_SIGMA if resolving_power else 0.0
+    if total.min() < own:
+        at = wavelength[np.argmin(total)]
+        raise ValueError(
+            f"the spectra are {own:.1f} km/s wide (R = {resolving_power:g}), the instrument's lines only "
+            f"{total.min():.1f} at {at:.0f} Angstrom; narrower spectra are required. Use a generator of "
+            "a higher resolving power."
+        )
+    sigma = np.sqrt(total**2 - own**2) / SPEED_OF_LIGHT / instrument.ln_step
+    return Spreading(sigma, OVERSAMPLING, instrument.margin)

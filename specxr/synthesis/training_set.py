@@ -1,0 +1,223 @@
+"""Training sets: spectra of a generator as a survey would see them at rest, normalised, with their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import dask.array as da
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from specxr.cube import make_cube, validate
+from specxr.estimators.base import Grid
+from specxr.estimators.training import UNUSABLE
+from specxr.kernels.normalisation import Normalisation, normalise
+from specxr.kernels.rebin import rebin
+from specxr.kernels.refraction import convert_medium
+from specxr.synthesis.generators import Generator
+from specxr.synthesis.instrument import MAX_VSINI, Instrument, spreading
+from specxr.vocabulary import LABELS, STAR, WAVELENGTH, MaskBit
+
+_SPECTRA = ("flux", "ivar", "mask")
+
+
+def make_training_set(
+    labels: Mapping[str, ArrayLike],
+    generator: Generator,
+    instrument: Instrument,
+    normalisation: Normalisation | None,
+    *,
+    snr: ArrayLike = 1000.0,
+    seed: int = 0,
+    chunk: int = 250,
+) -> xr.Dataset:
+    """Make spectra with known labels, as a cube.
+
+    Parameters
+    ----------
+    labels : mapping of str to array_like, shape (star,)
+        Those of the generator, and ``vsini`` [km/s] if the stars rotate; see `specxr.synthesis.designs`.
+    generator : Generator
+    instrument : Instrument
+    normalisation : Normalisation or None
+        None leaves the generator's flux as it is.
+    snr : float or array_like, shape (star,), optional
+        Signal-to-noise ratio per pixel at the median flux; the noise is Gaussian and the same in all pixels of a star.
+    seed : int, optional
+        Of the noise. A star depends on it and on its place, never on the chunks.
+    chunk : int, optional
+        Stars in a block.
+
+    Returns
+    -------
+    Dataset
+        Lazy, valid, with the labels and ``snr`` along ``star``, and how it was made in the attributes.
+    """
+    labels = {name: np.asarray(values, dtype="float64") for name, values in labels.items()}
+    _check_labels(labels, generator)
+    _check_coverage(generator, instrument)
+    spreading(instrument, generator.resolving_power)
+    n_stars = len(next(iter(labels.values())))
+    snr = np.broadcast_to(np.asarray(snr, dtype="float64"), n_stars)
+    if not (n_stars and np.all(np.isfinite(snr) & (snr > 0))):
+        raise ValueError(
+            f"there are {n_stars} stars with an S/N from {np.min(snr, initial=np.inf):g} up; at least one star "
+            "and finite, positive ratios are required. Correct the design or snr."
+        )
+    stars = labels | {"snr": snr}
+
+    blocks = xr.Dataset({name: (STAR, values) for name, values in stars.items()})
+    blocks["number"] = (STAR, np.arange(n_stars))
+    spectra = xr.map_blocks(
+        _expose,
+        blocks.chunk({STAR: chunk}),
+        kwargs={
+            "generator": generator,
+            "instrument": instrument,
+            "normalisation": normalisation,
+            "seed": seed,
+        },
+        template=_template(n_stars, instrument.grid, chunk),
+    )
+    cube = make_cube(
+        *(spectra[name].data for name in _SPECTRA),
+        instrument.grid,
+        obsid=np.arange(n_stars),
+        stars=stars,
+        attrs={
+            "survey": "synthetic",
+            "history": f"specxr.synthesis.make_training_set: {n_stars} stars of {generator.name}, seed {seed}",
+            "line_spread": instrument.line_spread.to_json(),
+            **({"normalisation": normalisation.to_json()} if normalisation else {}),
+        },
+    )
+    for name in labels:
+        cube[name].attrs = LABELS[name].attrs
+    cube["snr"].attrs = {"units": "1", "long_name": "signal-to-noise ratio per pixel at the median flux"}
+    return cube
+
+
+def normalise_cube(cube: xr.Dataset, recipe: Normalisation) -> xr.Dataset:
+    """Divide all spectra of a cube by their pseudo-continuum, lazily where it is lazy.
+
+    Pixels without a normalised flux have no inverse variance; ``mask`` stays as it is.
+    """
+    validate(cube)
+    if "normalisation" in cube.attrs:
+        raise ValueError(
+            f"the cube is normalised already ({cube.attrs['normalisation']}); flux in the survey's units is required. "
+            "Begin with the cube as observed."
+        )
+    spectra = cube[list(_SPECTRA)].drop_vars(list(cube.coords)).drop_attrs()
+    kwargs = {"wavelength": cube[WAVELENGTH].values, "recipe": recipe}
+    if spectra.chunks:
+        spectra = spectra.chunk({WAVELENGTH: -1})
+        template = spectra[["flux", "ivar"]].astype("f4")
+        new = xr.map_blocks(_normalise_block, spectra, kwargs=kwargs, template=template)
+    else:
+        new = _normalise_block(spectra, **kwargs)
+    out = cube.assign(
+        {name: new[name].assign_attrs(cube[name].attrs | {"units": "1"}) for name in ("flux", "ivar")}
+    )
+    return out.assign_attrs(normalisation=recipe.to_json())
+
+
+def _normalise_block(
+    spectra: xr.Dataset, wavelength: NDArray[np.float64], recipe: Normalisation
+) -> xr.Dataset:
+    flux, ivar = (torch.from_numpy(spectra[name].values.astype("f8")) for name in ("flux", "ivar"))
+    unusable = (spectra["mask"].values & int(UNUSABLE)) != 0
+    good = torch.from_numpy(~unusable & (spectra["ivar"].values > 0))
+    new = normalise(flux, ivar, good, wavelength, recipe)
+    return xr.Dataset(
+        {n: ((STAR, WAVELENGTH), v.numpy().astype("f4")) for n, v in zip(("flux", "ivar"), new, strict=True)}
+    )
+
+
+def _expose(
+    stars: xr.Dataset,
+    generator: Generator,
+    instrument: Instrument,
+    normalisation: Normalisation | None,
+    seed: int,
+) -> xr.Dataset:
+    """Spectra of one block of stars, with noise, normalised."""
+    labels = np.stack([stars[name].values for name in generator.labels], axis=1)
+    fine = spectra_on(generator, labels, instrument)
+    vsini = stars["vsini"].values if "vsini" in stars else np.zeros(len(labels))
+    flux = instrument.observe(fine, vsini, generator.resolving_power)
+    sigma = flux.nanmedian(-1, keepdim=True).values / torch.from_numpy(stars["snr"].values.copy())[:, None]
+    # One generator a star, so that a star is the same whatever block it is in.
+    numbers = stars["number"].values
+    noise = np.stack([np.random.default_rng([seed, int(n)]).normal(size=flux.shape[1]) for n in numbers])
+    flux = flux + sigma * torch.from_numpy(noise)
+    ivar = (sigma**-2.0).expand_as(flux)
+    bad = ~torch.isfinite(flux)
+    if normalisation is not None:
+        flux, ivar = normalise(flux, ivar, ~bad, instrument.grid.wavelength, normalisation)
+    ivar = torch.where(bad, 0.0, ivar)
+    arrays = {
+        "flux": flux.numpy().astype("f4"),
+        "ivar": ivar.numpy().astype("f4"),
+        "mask": np.where(bad.numpy(), int(MaskBit.BAD_FLUX), 0).astype("u1"),
+    }
+    return xr.Dataset({name: ((STAR, WAVELENGTH), array) for name, array in arrays.items()})
+
+
+def spectra_on(
+    generator: Generator, labels: NDArray[np.float64], instrument: Instrument
+) -> NDArray[np.float64]:
+    """Spectra of the generator on the instrument's fine pixels."""
+    own = convert_medium(generator.edges, generator.medium, instrument.grid.medium)
+    flux = generator.spectra(labels)
+    wanted = instrument.edges
+    if own.shape == wanted.shape and np.allclose(own, wanted, rtol=1e-9, atol=0.0):
+        return flux
+    return rebin(torch.from_numpy(np.ascontiguousarray(flux, dtype="f8")), own, wanted).numpy()
+
+
+def _template(n_stars: int, grid: Grid, chunk: int) -> xr.Dataset:
+    shape = (n_stars, grid.wavelength.size)
+    dtypes = {"flux": "f4", "ivar": "f4", "mask": "u1"}
+    return xr.Dataset(
+        {n: ((STAR, WAVELENGTH), da.zeros(shape, chunks=(chunk, -1), dtype=d)) for n, d in dtypes.items()}
+    )
+
+
+def _check_labels(labels: Mapping[str, NDArray[np.float64]], generator: Generator) -> None:
+    allowed = {*generator.labels, "vsini"}
+    missing, unknown = set(generator.labels) - set(labels), set(labels) - allowed
+    if missing or unknown:
+        raise ValueError(
+            f"labels were given for {', '.join(labels)}; the {generator.name} requires "
+            f"{', '.join(generator.labels)}, and vsini may be added. Give these."
+        )
+    sizes = {name: values.shape for name, values in labels.items()}
+    if len(set(sizes.values())) != 1 or len(next(iter(sizes.values()))) != 1:
+        raise ValueError(
+            f"the labels have the shapes {sizes}; one value of each for every star is required. Align them."
+        )
+    for name, values in labels.items():
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"the label {name} is not finite for {(~np.isfinite(values)).sum()} stars; finite values are required. "
+                "Drop these stars from the design."
+            )
+    vsini = labels.get("vsini", np.zeros(1))
+    if vsini.size and not (vsini.min() >= 0 and vsini.max() <= MAX_VSINI):
+        raise ValueError(
+            f"vsini is {vsini.min():g} to {vsini.max():g} km/s; 0 to {MAX_VSINI:g} is required. Cut the design."
+        )
+
+
+def _check_coverage(generator: Generator, instrument: Instrument) -> None:
+    own = convert_medium(generator.edges[[0, -1]], generator.medium, instrument.grid.medium)
+    wanted = instrument.edges[[0, -1]]
+    if not (own[0] <= wanted[0] and wanted[1] <= own[1]):
+        raise ValueError(
+            f"the {generator.name} covers {own[0]:.1f}-{own[1]:.1f} Angstrom ({instrument.grid.medium}); "
+            f"{wanted[0]:.1f}-{wanted[1]:.1f} is required, which is what rotation and line spread reach from the "
+            "instrument's pixels. Cut the instrument's grid, or use another generator."
+        )
