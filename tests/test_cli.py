@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
@@ -281,8 +282,24 @@ def test_an_emulator_that_is_none(cube, tmp_path):
     assert list_runs(cube) == []
 
 
-def test_cleaning_is_not_there_yet(cube):
-    assert "--no-clean" in refused("infer", cube, "--clean")
+def test_clean_from_another_run_then_calibrated_and_recommended(survey, scheduler, tmp_path):
+    path = tmp_path / "cube.zarr"
+    write_cube(survey, path)
+    ok("infer", path, "--name", "first", *scheduler)
+    ok("infer", path, "--name", "careful", "--clean", "--two-stage", "--start", "first", *scheduler)
+    careful = open_labels(path, "careful")
+    assert careful.attrs["clean"] == "true"
+    ok("calibrate", path, "--name", "careful", "--floor", "rv=1.5", "--as", "calibrated")
+    calibrated = open_labels(path, "calibrated")
+    np.testing.assert_allclose(calibrated.rv_err, np.hypot(careful.rv_err, 1.5))
+    ok("export", path, "--name", "calibrated", "--out", tmp_path / "labels.csv")
+    table = pd.read_csv(tmp_path / "labels.csv")
+    assert table["recommended"].mean() > 0.5
+    assert "begin with the labels 'nothing'" in refused(
+        "infer", path, "--name", "more", "--start", "nothing", *scheduler
+    )
+    assert "from" in refused("infer", path, "--name", "careful", "--clean", "--two-stage", *scheduler)
+    assert "LABEL=VALUE" in refused("calibrate", path, "--name", "first", "--floor", "rv", "--as", "other")
 
 
 def test_a_cube_in_the_wrong_medium(survey, tmp_path):
