@@ -1,4 +1,8 @@
-"""Where blocks are fitted: processes of this machine, GPUs, jobs of SLURM, or any Dask cluster."""
+"""Where blocks are fitted: processes of this machine, GPUs, jobs of SLURM, or any Dask cluster.
+
+None of these clients becomes Dask's default: one that fails to connect, or is closed, would stay in the way of whatever
+is computed next.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +41,7 @@ def local(n_workers: int | None = None, memory_limit: str | float = "auto") -> C
             memory_limit=memory_limit,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
+            set_as_default=False,
         )
 
 
@@ -61,7 +66,9 @@ def cuda(**options: Any) -> Client:
             "machine with a GPU (pip install 'specxr[cuda]'), or connect to workers started with `dask worker "
             "SCHEDULER --nthreads 1 --resources GPU=1`."
         ) from error
-    return Client(LocalCUDACluster(threads_per_worker=1, resources={"GPU": 1}, **options))
+    return Client(
+        LocalCUDACluster(threads_per_worker=1, resources={"GPU": 1}, **options), set_as_default=False
+    )
 
 
 def slurm(jobs: int, *, cores: int, memory: str, walltime: str, **options: Any) -> Client:
@@ -92,7 +99,7 @@ def slurm(jobs: int, *, cores: int, memory: str, walltime: str, **options: Any) 
         ) from error
     cluster = SLURMCluster(cores=cores, processes=cores, memory=memory, walltime=walltime, **options)
     cluster.scale(jobs=jobs)
-    return Client(cluster)
+    return Client(cluster, set_as_default=False)
 
 
 def connect(address: str) -> Client:
@@ -110,7 +117,7 @@ def connect(address: str) -> Client:
     """
     where = {"scheduler_file": address} if os.path.isfile(address) else {"address": address}
     try:
-        return Client(**where, timeout=CONNECT_SECONDS)
+        return Client(**where, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ConnectionError(
             f"no Dask scheduler answers at '{address}' within {CONNECT_SECONDS:.0f} s ({error}); the address of a "

@@ -80,7 +80,7 @@ def open_store(path: PathLike, read_only: bool = False) -> Store:
     """
     if is_url(path):
         return RemoteStore(os.fspath(path), read_only=read_only)
-    return LocalStore(path, read_only=read_only)
+    return LocalStore(os.fspath(path), read_only=read_only)
 
 
 def exists(path: PathLike) -> bool:

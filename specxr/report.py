@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -31,6 +32,7 @@ from specxr.store import open_cube, open_labels
 from specxr.vocabulary import LABELS, STAR, Result
 
 _PACKAGES = ("specxr", "numpy", "scipy", "torch", "xarray", "zarr", "dask", "distributed")
+_READ = 1_000_000  # stars whose labels are in memory
 _DRAWN = 20_000  # stars in the Kiel diagram: more hide each other
 _REFITTED = 128  # stars whose residuals are shown
 _SLOWEST = 10
@@ -59,18 +61,16 @@ def write_report(
     """
     book = ledger.read(path, run)
     labels = open_labels(path, run)
-    columns = [name for label in LABELS for name in (label, f"{label}_err") if name in labels]
-    values = labels[[*columns, "result"]].drop_vars(labels.coords, errors="ignore").compute()
-    converged = values["result"].values == Result.CONVERGED
-    table = pd.DataFrame({name: values[name].values[converged] for name in columns})
-    residuals = _residuals(path, np.flatnonzero(converged), book, estimator)
+    result = labels["result"].values
+    table = _converged_labels(labels)
+    residuals = _residuals(path, np.flatnonzero(result == Result.CONVERGED), book, estimator)
     page = Template(_PAGE.read_text(encoding="utf-8")).substitute(
         title=escape(f"{run} of {os.path.basename(os.fspath(path).rstrip('/'))}"),
         path=escape(os.fspath(path)),
         state=_state(book),
-        tiles=_tiles(book, converged),
+        tiles=_tiles(book, int((result == Result.CONVERGED).sum())),
         throughput=_throughput(book),
-        results=_results(values["result"].values),
+        results=_results(result),
         kiel=_kiel(table),
         distributions=_distributions(table),
         residuals=residuals,
@@ -83,6 +83,16 @@ def write_report(
     _replace(Path(out), page)
 
 
+def _converged_labels(labels: xr.Dataset) -> pd.DataFrame:
+    """Labels of the stars that converged; of every so many only, where all would not fit into memory."""
+    names = [name for label in LABELS for name in (label, f"{label}_err") if name in labels]
+    step = -(-labels.sizes[STAR] // _READ)
+    values = labels[[*names, "result"]].drop_vars(labels.coords, errors="ignore")
+    values = values.isel({STAR: slice(None, None, step)}).compute()
+    converged = values["result"].values == Result.CONVERGED
+    return pd.DataFrame({name: values[name].values[converged] for name in names})
+
+
 def _state(book: Ledger) -> str:
     states = Counter(block.state for block in book.blocks)
     if states[DONE] == len(book.blocks):
@@ -91,14 +101,14 @@ def _state(book: Ledger) -> str:
     return f'<span class="bad">not complete: {escape(parts)} of {len(book.blocks):,} blocks</span>'
 
 
-def _tiles(book: Ledger, converged: NDArray[np.bool_]) -> str:
+def _tiles(book: Ledger, n_converged: int) -> str:
     done = [block for block in book.blocks if block.state == DONE]
     fitted = sum(block.n_stars for block in done)
     elapsed = max((b.finished for b in done), default=0.0) - min((b.started for b in done), default=0.0)
     busy = sum(block.seconds for block in done)
     tiles = {
         "stars fitted": f"{fitted:,} of {book.header.n_stars:,}",
-        "converged": f"{converged.sum() / fitted:.2%}" if fitted else "-",
+        "converged": f"{n_converged / fitted:.2%}" if fitted else "-",
         "first to last block": _duration(elapsed),
         "stars a second": f"{fitted / elapsed:,.0f}" if elapsed else "-",
         "workers": f"{len({block.worker for block in done}):,}",
@@ -130,14 +140,14 @@ def _kiel(table: pd.DataFrame) -> str:
     if not {"teff", "logg", "feh"} <= {*table.columns} or table.empty:
         return "<p>No star has converged labels for a Kiel diagram.</p>"
     shown = table.iloc[:: -(-len(table) // _DRAWN)]
-    title = f"{len(shown):,} of {len(table):,} converged stars"
+    title = f"{len(shown):,} of the converged stars"
     return _image(plot_kiel(shown, title=title).figure, "Kiel diagram")
 
 
 def _distributions(table: pd.DataFrame) -> str:
     if table.empty:
         return "<p>No star converged.</p>"
-    return _image(plot_distributions(table), "label distributions")
+    return _image(plot_distributions(table), "label distributions") + f"<p>{len(table):,} stars.</p>"
 
 
 def _residuals(

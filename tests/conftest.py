@@ -3,6 +3,7 @@
 import gzip
 import os
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -70,10 +71,23 @@ def forbid_compute():
 @pytest.fixture(scope="session")
 def client():
     """A Dask cluster of two threads of this process, reached by TCP as any other."""
+    with _threads(2) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def one_thread():
+    """One thread: where its driver ends between two blocks, no block is under way."""
+    with _threads(1) as client:
+        yield client
+
+
+@contextmanager
+def _threads(n):
     from distributed import Client, LocalCluster
 
     cluster = LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=":0"
+        n_workers=n, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=":0"
     )
     with cluster, Client(cluster, set_as_default=False) as client:
         yield client

@@ -4,7 +4,6 @@ import itertools
 import os
 import signal
 import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,10 +140,3 @@ def write_fake_cube(path, n_stars=40, star_chunk=5, faults=None):
         cube.flux[star, 0] = fault
     write_cube(cube, path, star_chunk=star_chunk)
     return path
-
-
-def settle(client):
-    """Wait for tasks that go on although their driver has ended."""
-    deadline = time.monotonic() + 60
-    while any(client.run(lambda dask_worker: len(dask_worker.state.executing)).values()):
-        assert time.monotonic() < deadline

@@ -3,6 +3,7 @@
 import os
 import sys
 
+import dask
 import pytest
 import torch
 from fakes import Mean, write_fake_cube
@@ -98,7 +99,7 @@ def test_a_cluster_with_gpus_is_given_gpu_blocks(tmp_path):
         LocalCluster(
             n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0", resources={"GPU": 1}
         ) as gpus,
-        Client(gpus) as client,
+        Client(gpus, set_as_default=False) as client,
     ):
         assert specxr.run(path, Mean(device="cuda"), name="a", client=client).complete
 
@@ -107,7 +108,10 @@ def test_a_cluster_without_workers_is_named(tmp_path):
     from distributed import Client, LocalCluster
 
     path = write_fake_cube(tmp_path / "cube.zarr", 10)
-    with LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as empty, Client(empty) as client:
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as empty,
+        Client(empty, set_as_default=False) as client,
+    ):
         with pytest.raises(TimeoutError, match="has no workers after 0.1 s; at least one is required. Start"):
             specxr.run(path, Mean(), name="a", client=client, wait=0.1)
     assert list_runs(path) == []
@@ -119,7 +123,7 @@ def test_workers_that_leave_are_waited_for_only_so_long(tmp_path):
     path = write_fake_cube(tmp_path / "cube.zarr", 40)
     with (
         LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster,
-        Client(cluster) as client,
+        Client(cluster, set_as_default=False) as client,
     ):
 
         def leave(summary):
@@ -136,6 +140,7 @@ def test_an_address_where_nothing_answers_is_named_within_ten_seconds(monkeypatc
     monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.3)
     with pytest.raises(ConnectionError, match="no Dask scheduler answers at 'tcp://127.0.0.1:9' within"):
         cluster.connect("tcp://127.0.0.1:9")
+    assert dask.config.get("scheduler", None) is None  # or nothing could be computed from here on
 
 
 @pytest.mark.parametrize("address", ["", "nonsense://a", "no such host"])
@@ -185,7 +190,7 @@ def test_extras_are_given_what_they_need(monkeypatch):
     stand_in.LocalCUDACluster = stand_in.SLURMCluster = Stand
     monkeypatch.setitem(sys.modules, "dask_cuda", stand_in)
     monkeypatch.setitem(sys.modules, "dask_jobqueue", stand_in)
-    monkeypatch.setattr(cluster, "Client", lambda started: started)
+    monkeypatch.setattr(cluster, "Client", lambda started, set_as_default: started)
     assert isinstance(cluster.cuda(CUDA_VISIBLE_DEVICES="0"), Stand)
     assert made.pop() == {"threads_per_worker": 1, "resources": {"GPU": 1}, "CUDA_VISIBLE_DEVICES": "0"}
     assert isinstance(cluster.slurm(3, cores=8, memory="16 GB", walltime="01:00:00", queue="q"), Stand)

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 import zarr
-from fakes import HOG_ONCE, KILL, KILL_ONCE, KillWhileWriting, Mean, fake_cube, settle, write_fake_cube
+from fakes import HOG_ONCE, KILL, KILL_ONCE, KillWhileWriting, Mean, fake_cube, write_fake_cube
 
 import specxr
 from specxr import cluster, ledger
@@ -175,18 +175,17 @@ def fail_writes(monkeypatch, error, after=0, only=""):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
-def test_a_store_that_takes_no_more_stops_the_run_with_one_line(client, path, log, monkeypatch, number):
+def test_a_store_that_takes_no_more_stops_the_run_with_one_line(one_thread, path, log, monkeypatch, number):
     error = OSError(number, os.strerror(number))
     with monkeypatch.context() as patch:
         fail_writes(patch, error, after=12, only="/c/")
         with pytest.raises(
             OSError, match=rf"{os.strerror(number)}.*room and permission to write is required. Put"
         ):
-            specxr.run(path, Mean(str(log)), name="a", client=client)
-        settle(client)
+            specxr.run(path, Mean(str(log)), name="a", client=one_thread)
     done = [block for block in ledger.read(path, "a").blocks if block.state == ledger.DONE]
     assert 0 < len(done) < 8
-    assert specxr.run(path, Mean(str(log)), name="a", client=client).n_fitted == 40 - 5 * len(done)
+    assert specxr.run(path, Mean(str(log)), name="a", client=one_thread).n_fitted == 40 - 5 * len(done)
     assert_undisturbed(path)
 
 

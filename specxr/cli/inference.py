@@ -120,8 +120,11 @@ def infer(
         from specxr.report import write_report
 
         page = Path("." if "://" in cube else cube).parent / f"{Path(cube).stem}-{name}-report.html"
-        write_report(cube, name, page, fitting)
-        typer.echo(f"report in {page}")
+        try:
+            write_report(cube, name, page, fitting)
+            typer.echo(f"report in {page}")
+        except OSError as error:  # the labels are there all the same
+            typer.echo(f"no report: {' '.join(str(error).split())}", err=True)
     _tell(summary)
 
 
