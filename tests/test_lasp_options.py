@@ -136,6 +136,21 @@ def test_other_windows_degrees_and_media(block, plain):
     assert np.median(abs(narrow["teff"] - plain["teff"])) < 60
 
 
+def test_a_cube_in_air_gives_the_labels_of_the_same_spectra_in_vacuum(block, plain):
+    from specxr.kernels.refraction import vacuum_to_air
+
+    # The same pixels, their wavelengths told in air: no log grid to the last digit, but one to 1e-3 of a pixel.
+    air = vacuum_to_air(GRID.wavelength)
+    grid = dataclasses.replace(GRID, wavelength=air, medium="air")
+    found = LASP("default").estimate(dataclasses.replace(block, grid=grid))
+    assert np.median(abs(found["teff"] - plain["teff"])) < 3
+    # As vacuum the lines seem 83 km/s bluer: nothing in a spectrum can tell.
+    wrong = LASP("default").estimate(
+        dataclasses.replace(block, grid=dataclasses.replace(grid, medium="vacuum"))
+    )
+    assert np.median(wrong["rv"] - plain["rv"]) == pytest.approx(-83, abs=2)
+
+
 def rotating(vsini, seed=5, n=40, power=1800.0):
     """Spectra of stars that rotate, by a model that knows the instrument."""
     import torch
