@@ -32,6 +32,10 @@ def local(n_workers: int | None = None, memory_limit: str | float = "auto") -> C
     distributed.Client
         Closing it, or leaving its ``with`` block, ends the workers.
     """
+    # Some seconds after a worker died Dask looks whether one of its name is there, and closes its nanny for good if
+    # not: also where the next one has died as well and is just being started again. Nannies need no such help.
+    # Dask reads this when a worker dies, so that it cannot be set for this call alone.
+    dask.config.set({"distributed.deploy.lost-worker-timeout": "7 days"})
     # A block whose worker dies has failed once: the run counts failures, not the scheduler.
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
         return Client(

@@ -198,3 +198,10 @@ def test_extras_are_given_what_they_need(monkeypatch):
         {"cores": 8, "processes": 8, "memory": "16 GB", "walltime": "01:00:00", "queue": "q"},
         {"jobs": 3},
     ]
+
+
+def test_workers_that_die_again_and_again_are_not_given_up(client):
+    # Dask would close a nanny whose worker is away when it looks, some seconds after an earlier death.
+    from dask.utils import parse_timedelta
+
+    assert parse_timedelta(dask.config.get("distributed.deploy.lost-worker-timeout")) > 24 * 3600
