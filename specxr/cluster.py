@@ -6,13 +6,19 @@ is computed next.
 
 from __future__ import annotations
 
+import json
 import os
+import socket
+from pathlib import Path
 from typing import Any
 
 import dask
 from distributed import Client
+from distributed.comm.addressing import parse_address, parse_host_port
+from distributed.comm.registry import backends
 
 CONNECT_SECONDS = 10.0
+_DEFAULT_PORT = 8786
 
 
 def local(n_workers: int | None = None, memory_limit: str | float = "auto") -> Client:
@@ -119,15 +125,28 @@ def connect(address: str) -> Client:
     ConnectionError
         Nothing answers within ten seconds.
     """
-    where = {"scheduler_file": address} if os.path.isfile(address) else {"address": address}
     try:
-        return Client(**where, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError) as error:
+        if os.path.isfile(address):
+            address = json.loads(Path(address).read_text())["address"]
+        _check_answers(address)
+        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConnectionError(
             f"no Dask scheduler answers at '{address}' within {CONNECT_SECONDS:.0f} s ({error}); the address of a "
             "running one, such as tcp://node1:8786, is required. Start one with `dask scheduler`, or leave "
             "--scheduler out to use this machine."
         ) from error
+
+
+def _check_answers(address: str) -> None:
+    """Raise where nothing listens: a Client that fails to connect leaves threads behind that hinder the next one."""
+    scheme, location = parse_address(address)
+    if not location:
+        raise ValueError("it is empty")
+    if scheme in ("tcp", "tls"):
+        socket.create_connection(parse_host_port(location, _DEFAULT_PORT), CONNECT_SECONDS).close()
+    elif scheme not in backends:
+        raise ValueError(f"{scheme}:// is no way to reach one")
 
 
 def cores() -> int:
