@@ -33,6 +33,7 @@ MAX_ATTEMPTS = 3
 MAX_IN_A_ROW = 30
 MAX_PICKLE = 100_000  # bytes of an estimator, which travels with every task
 _TICK_SECONDS = 1.0
+_ANSWER_SECONDS = 5.0  # to fetch the answer of a block that is done
 
 
 class RunStopped(RuntimeError):
@@ -194,8 +195,14 @@ def _fit(
                 future = finished.get(timeout=_TICK_SECONDS)
             except Empty:
                 continue
-            _, task = running.pop(future.key)
-            record = _record_of(future, task)
+            _, task = running[future.key]
+            try:
+                record = _record_of(future, task)
+            except TimeoutError:
+                # The worker left with the answer: the scheduler has the block fitted again, and will say so.
+                future.add_done_callback(finished.put)
+                continue
+            del running[future.key]
             if record.state == ledger.FAILED:
                 waiting.append(replace(task, record=record))
                 threads.forget()  # those of a worker that died must not be counted on
@@ -206,15 +213,21 @@ def _fit(
 
 
 def _record_of(future: Future, task: Task) -> BlockRecord:
-    """What became of an attempt; the driver writes down those that failed."""
+    """What became of an attempt; the driver writes down those that failed.
+
+    Raises
+    ------
+    TimeoutError
+        The answer, a kilobyte, is not to be had: it went with the worker that held it.
+    """
     if future.cancelled():
         raise ConnectionError(
             f"the scheduler gave up block {task.record.index} of run '{task.run}': it was restarted, or its "
             "connection was lost; a scheduler that stays is required. Call again: blocks that are done are kept."
         )
-    error = future.exception()
+    error = future.exception(timeout=_ANSWER_SECONDS)
     if error is None:
-        record = future.result()
+        record = future.result(timeout=_ANSWER_SECONDS)
     else:  # the worker died, or the task could not be unpickled
         attempts = task.record.attempts + 1
         record = replace(
