@@ -18,11 +18,11 @@ from matplotlib.figure import Figure
 
 from specxr import LASP
 from specxr.estimators.base import Block
-from specxr.estimators.fit import Fitter
-from specxr.estimators.forward import LN_TEFF, LOGG
-from specxr.estimators.observed import Observed, observe
-from specxr.estimators.prepare import Prepared
-from specxr.estimators.solvers import solve_lm
+from specxr.estimators.lasp.fit import Fitter
+from specxr.estimators.lasp.forward import LN_TEFF, LOGG
+from specxr.estimators.lasp.prepare import Prepared
+from specxr.estimators.lasp.solvers import solve_lm
+from specxr.estimators.observe import Observed, observe
 from specxr.kernels.least_squares import LANES, levenberg_marquardt
 from specxr.readers.lamost_lrs import GRID, read
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,18 +25,21 @@ from matplotlib.figure import Figure
 from scipy.stats import chi2 as chi2_distribution
 
 import specxr
+from specxr.calibration import fit_line_spread, measure_widths
+from specxr.cubes.ingestion import ingest
+from specxr.cubes.tables import label_table
 from specxr.emulators import PolynomialEmulator
-from specxr.estimators.trained import Trained
-from specxr.ingest import ingest
-from specxr.kernels.line_spread import LineSpread
-from specxr.kernels.normalisation import Normalisation, hot_stars
+from specxr.estimators.emulated.base import Trained
 from specxr.kernels.refraction import vacuum_to_air
 from specxr.plotting import plot_gradients, plot_pixel_residuals, plot_recovery_by_snr, plot_recovery_on_kiel
 from specxr.plotting.style import BLUE, DATA, VERMILION
-from specxr.synthesis import EmulatorSpectra, Instrument, fit_line_spread, make_training_set, measure_widths
-from specxr.synthesis.designs import VSINI, Uniform, draw, draw_isochrones, read_isochrones
+from specxr.published import hot_star_normalisation
+from specxr.published.hot_stars import VSINI
+from specxr.spectra.line_spread import LineSpread
+from specxr.spectra.normalisation import Normalisation
+from specxr.synthesis import EmulatorSpectra, Instrument, make_training_set
+from specxr.synthesis.designs import Uniform, draw, draw_isochrones, read_isochrones
 from specxr.synthesis.survey import GRID
-from specxr.tables import label_table
 from specxr.validation import compare, gradient_spectra, pixel_residuals, recovery_by_snr
 
 SHARED = Path(os.environ.get("SPECXR_SHARED", "../shared")) / "data"
@@ -57,9 +61,9 @@ def main() -> None:
     torch.set_num_threads(1)
     line_spread = lamost_line_spread(options)
     first, last = np.searchsorted(GRID.wavelength, options.window)
-    instrument = Instrument(GRID[slice(first, last)], line_spread)
+    instrument = Instrument(replace(GRID[slice(first, last)], line_spread=line_spread))
     generator = EmulatorSpectra(read_models(options.models, options.use), vacuum_to_air(instrument.edges))
-    recipe = hot_stars("vacuum")
+    recipe = hot_star_normalisation("vacuum")
 
     training = make_training_set(
         design(options, options.n_train, seed=1), generator, instrument, recipe, snr=1000.0, seed=1

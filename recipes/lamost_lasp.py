@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 
 import specxr
-from specxr.ingest import ingest
+from specxr.cubes.ingestion import ingest
+from specxr.cubes.tables import label_table, read_table, write_table
 from specxr.plotting import plot_comparison, plot_fit, plot_kiel
-from specxr.tables import label_table, read_table, write_table
 from specxr.validation import match, robust_scatter
 
 SHARED = Path(os.environ.get("SPECXR_SHARED", "../shared")) / "data"

@@ -11,57 +11,97 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from specxr import cluster
-    from specxr.cube import validate
-    from specxr.estimators.hybrid import Hybrid
-    from specxr.estimators.lasp import LASP
-    from specxr.estimators.payne import Payne
-    from specxr.estimators.slam import SLAM
+    from specxr import calibration, emulators, plotting, published, synthesis, validation, vocabulary
+    from specxr.calibration.floors import calibrate
+    from specxr.cubes.ingestion import ingest
+    from specxr.cubes.schema import make_cube, validate
+    from specxr.cubes.store import list_runs, open_cube, open_labels, write_cube, write_labels
+    from specxr.cubes.tables import label_table, read_table, write_table
+    from specxr.estimators.emulated.hybrid import Hybrid
+    from specxr.estimators.emulated.payne import Payne
+    from specxr.estimators.emulated.slam import SLAM
+    from specxr.estimators.lasp.estimator import LASP
     from specxr.inference import infer
-    from specxr.runner import run
-    from specxr.store import open_cube, open_labels, write_labels
+    from specxr.runs import cluster
+    from specxr.runs.driver import run
     from specxr.training import train
+    from specxr.validation.comparison import compare
 
 __version__ = version("specxr")
 
-# The public doors are imported when first used: `specxr --help` need not wait for torch and xarray.
+# The public doors and the module of each, imported when first used: `specxr --help` need not wait for torch and xarray.
 _DOORS = {
-    "SLAM": "specxr.estimators.slam",
-    "Hybrid": "specxr.estimators.hybrid",
-    "LASP": "specxr.estimators.lasp",
-    "Payne": "specxr.estimators.payne",
+    "LASP": "specxr.estimators.lasp.estimator",
+    "SLAM": "specxr.estimators.emulated.slam",
+    "Hybrid": "specxr.estimators.emulated.hybrid",
+    "Payne": "specxr.estimators.emulated.payne",
+    "calibrate": "specxr.calibration.floors",
+    "compare": "specxr.validation.comparison",
     "infer": "specxr.inference",
-    "open_cube": "specxr.store",
-    "open_labels": "specxr.store",
-    "run": "specxr.runner",
+    "ingest": "specxr.cubes.ingestion",
+    "label_table": "specxr.cubes.tables",
+    "list_runs": "specxr.cubes.store",
+    "make_cube": "specxr.cubes.schema",
+    "open_cube": "specxr.cubes.store",
+    "open_labels": "specxr.cubes.store",
+    "read_table": "specxr.cubes.tables",
+    "run": "specxr.runs.driver",
     "train": "specxr.training",
-    "validate": "specxr.cube",
-    "write_labels": "specxr.store",
+    "validate": "specxr.cubes.schema",
+    "write_cube": "specxr.cubes.store",
+    "write_labels": "specxr.cubes.store",
+    "write_table": "specxr.cubes.tables",
+}
+_WINGS = {
+    "calibration": "specxr.calibration",
+    "cluster": "specxr.runs.cluster",
+    "emulators": "specxr.emulators",
+    "plotting": "specxr.plotting",
+    "published": "specxr.published",
+    "synthesis": "specxr.synthesis",
+    "validation": "specxr.validation",
+    "vocabulary": "specxr.vocabulary",
 }
 
-__all__ = [
+__all__ = [  # noqa: F822
     "LASP",
     "SLAM",
     "Hybrid",
     "Payne",
+    "calibrate",
+    "calibration",
     "cluster",
+    "compare",
+    "emulators",
     "infer",
+    "ingest",
+    "label_table",
+    "list_runs",
+    "make_cube",
     "open_cube",
     "open_labels",
+    "plotting",
+    "published",
+    "read_table",
     "run",
+    "synthesis",
     "train",
     "validate",
+    "validation",
+    "vocabulary",
+    "write_cube",
     "write_labels",
+    "write_table",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "cluster":
-        return import_module("specxr.cluster")
+    if name in _WINGS:
+        return import_module(_WINGS[name])
     if name in _DOORS:
         return getattr(import_module(_DOORS[name]), name)
     raise AttributeError(f"module 'specxr' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_DOORS, "cluster"])
+    return __all__

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 import xarray as xr
 
-from specxr.cube import grid_of, validate
-from specxr.estimators.base import Block, Estimator, Grid, Output
+from specxr.cubes.schema import grid_of, validate
+from specxr.estimators.base import Block, Estimator, Output
+from specxr.spectra.grid import Grid
 from specxr.vocabulary import LABEL, LABEL_, STAR, WAVELENGTH
 
 SPECTRA = ("flux", "ivar", "mask")

@@ -11,18 +11,18 @@ import numpy as np
 import torch
 import xarray as xr
 
-from specxr.cube import grid_of, validate
-from specxr.estimators.cross_validation import calibrate
-from specxr.estimators.payne import Payne
-from specxr.estimators.trained import Progress, Trained
-from specxr.estimators.training import NOT_LEARNT, TrainingSet
+from specxr.cubes.schema import grid_of, validate
+from specxr.estimators.emulated.base import Progress, Trained
+from specxr.estimators.emulated.payne import Payne
+from specxr.estimators.held_out import calibrate_by_folds
 from specxr.kernels.broadening import convolve
 from specxr.kernels.shift import TAPS, shift_kernel
+from specxr.spectra.training_set import NOT_LEARNT, TrainingSet
 from specxr.vocabulary import LABELS, SPEED_OF_LIGHT, STAR, WAVELENGTH, MaskBit
 
 T = TypeVar("T", bound=Trained)
 
-_REMEMBERED = ("survey", "data_release", "history", "line_spread", "emulator", "emulator_fingerprint")
+_REMEMBERED = ("survey", "data_release", "history", "emulator", "emulator_fingerprint")
 
 
 def train(
@@ -49,7 +49,7 @@ def train(
     folds : int, optional
         Parts of a cross-validation from which errors are calibrated; 0 leaves formal errors.
     snr : (float, float), optional
-        Signal-to-noise ratios per pixel of the stars of the cross-validation, see `calibrate`.
+        Signal-to-noise ratios per pixel of the stars of the cross-validation, see `calibrate_by_folds`.
     progress : callable, optional
         ``progress(done, total, error)``, of the training on all stars.
     fold_progress : callable, optional
@@ -77,7 +77,11 @@ def train(
         raise ValueError(
             f"a checkpoint was named for {type(estimator).__name__}; only The Payne keeps one. Leave it out."
         )
-    return calibrate(fitted, training, folds=folds, snr=snr, progress=fold_progress) if folds else fitted
+    return (
+        calibrate_by_folds(fitted, training, folds=folds, snr=snr, progress=fold_progress)
+        if folds
+        else fitted
+    )
 
 
 def training_set(cube: xr.Dataset, labels: Sequence[str] | None = None) -> TrainingSet:
@@ -138,12 +142,7 @@ def _label_names(cube: xr.Dataset, labels: Sequence[str] | None) -> list[str]:
 
 def _at_rest(training: TrainingSet, velocity: np.ndarray) -> TrainingSet:
     """Spectra shifted by minus their radial velocity [km/s]; a bad pixel spoils those beside it."""
-    if training.grid.sampling != "log10":
-        raise ValueError(
-            f"the cube has radial velocities and steps of {training.grid.sampling}; steps of log10 are required, on "
-            "which a velocity is a shift. Rebin the cube, or bring it to rest and drop 'rv'."
-        )
-    shift = torch.from_numpy(-np.log1p(velocity / SPEED_OF_LIGHT) / (training.grid.step * np.log(10.0)))
+    shift = torch.from_numpy(-np.log1p(velocity / SPEED_OF_LIGHT) / training.grid.ln_step)
     if not bool(torch.isfinite(shift).all()):
         lost = int((~torch.isfinite(shift)).sum())
         raise ValueError(

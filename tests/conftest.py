@@ -14,8 +14,9 @@ import pytest
 import xarray as xr
 from astropy.io import fits
 
-from specxr.cube import make_cube
-from specxr.estimators.base import Grid
+from specxr.cubes.schema import make_cube
+from specxr.spectra.grid import Grid
+from specxr.spectra.line_spread import LineSpread
 
 # How long an example takes depends on what else the machine does.
 hypothesis.settings.register_profile("specxr", deadline=None)
@@ -38,7 +39,9 @@ def tiny_cube() -> xr.Dataset:
     """12 stars, 80 pixels from 5000 A in vacuum, in memory."""
     rng = np.random.default_rng(20261120)
     n_stars, n_pixels = 12, 80
-    grid = Grid(10.0 ** ((36990 + np.arange(n_pixels)) * 1e-4), "vacuum", "log10", 1e-4, 1800.0)
+    grid = Grid(
+        10.0 ** ((36990 + np.arange(n_pixels)) * 1e-4), "vacuum", "log10", 1e-4, LineSpread.constant(1800.0)
+    )
     mask = np.zeros((n_stars, n_pixels), dtype="u1")
     mask[::3, :5] = 1
     return make_cube(
@@ -154,7 +157,7 @@ def _write_lamost(
 def s3_server():
     """A local object store."""
     pytest.importorskip("moto", reason="no local object store: pip install 'specxr[test]'")
-    from buckets import Server
+    from support.buckets import Server
 
     server = Server()
     yield server
@@ -164,8 +167,8 @@ def s3_server():
 @pytest.fixture
 def bucket(s3_server, monkeypatch) -> str:
     """URL of a bucket of its own, which the environment allows to write in."""
-    from buckets import ENVIRONMENT
     from obstore.store import HTTPStore
+    from support.buckets import ENVIRONMENT
 
     name = f"bucket-{uuid4().hex[:12]}"
     for variable, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": s3_server.url}.items():

@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import CubicSpline
 from scipy.stats import norm
-from test_cli import ok, refused
-from trained import GRID, observed, spectra_with_labels, training_cube
+from support.program import ok, refused
+from support.trained import GRID, observed, spectra_with_labels, training_cube
 
 import specxr
 from specxr import Payne
-from specxr.estimators.calibration import Calibration, Domain, Law
-from specxr.estimators.cross_validation import calibrate
-from specxr.kernels.normalisation import Normalisation
-from specxr.store import open_labels, write_cube
+from specxr.cubes.store import open_labels, write_cube
+from specxr.estimators.error_laws import Calibration, Domain, Law
+from specxr.estimators.held_out import calibrate_by_folds
+from specxr.spectra.normalisation import Normalisation
 from specxr.training import training_set
 from specxr.vocabulary import MaskBit, Result
 
@@ -208,7 +208,7 @@ def test_errors_that_are_too_small_are_corrected():
 def test_held_out_stars_have_honest_errors():
     training = spectra_with_labels(600)
     small = Payne(hidden=(24, 24), max_rounds=12, patience=4)
-    payne = calibrate(small, training, folds=3, snr=(15, 150))
+    payne = calibrate_by_folds(small, training, folds=3, snr=(15, 150))
     assert small.model is None
     unseen = spectra_with_labels(400, seed=9)
     coverage = []
@@ -228,9 +228,9 @@ def test_held_out_stars_have_honest_errors():
 
 def test_calibration_needs_stars_and_folds(training):
     with pytest.raises(ValueError, match="folds is 1"):
-        calibrate(TINY, training, folds=1)
+        calibrate_by_folds(TINY, training, folds=1)
     with pytest.raises(ValueError, match="at least 20 are required"):
-        calibrate(TINY, training[np.arange(15)], folds=3)
+        calibrate_by_folds(TINY, training[np.arange(15)], folds=3)
 
 
 @given(seed=st.integers(0, 99))

@@ -42,7 +42,7 @@ def ingest(
     workers: Workers = None,
 ) -> None:
     """Read spectra of a survey into a cube. Unreadable files are listed, and do not stop the others."""
-    from specxr.ingest import ingest as read_files
+    from specxr.cubes.ingestion import ingest as read_files
 
     with progress_bar("reading", "files") as (bar, task):
         report = read_files(
@@ -69,9 +69,9 @@ def ingest(
 
 def info(cube: Cube) -> None:
     """Show what is in a cube: its size, its grid, its runs, and how the fits of each ended."""
-    from specxr.layout import describe_layout, layout_of, star_bytes
-    from specxr.locations import size_of
-    from specxr.store import list_runs, open_cube, open_group, open_labels
+    from specxr.cubes.layout import describe_layout, layout_of, star_bytes
+    from specxr.cubes.locations import size_of
+    from specxr.cubes.store import list_runs, open_cube, open_group, open_labels
     from specxr.vocabulary import Result
 
     spectra = open_cube(cube)
@@ -119,9 +119,9 @@ def report(
     overwrite: Overwrite = False,
 ) -> None:
     """Write a report of a run as a web page: pace, results, labels, residuals, versions, slow and failed blocks."""
-    from specxr import ledger
-    from specxr.estimators.lasp import LASP
-    from specxr.report import write_report
+    from specxr.estimators.lasp.estimator import LASP
+    from specxr.runs import ledger
+    from specxr.runs.report import write_report
 
     if out.exists() and not overwrite:
         raise FileExistsError(f"'{out}' exists already. Choose another name, or replace it with --overwrite.")
@@ -142,8 +142,8 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Write the labels of a run as a table, one row a star."""
-    from specxr.store import open_labels
-    from specxr.tables import check_output, label_table, write_table
+    from specxr.cubes.store import open_labels
+    from specxr.cubes.tables import check_output, label_table, write_table
 
     check_output(out, overwrite)
     table = label_table(open_labels(cube, name))
@@ -163,7 +163,7 @@ def compare(
     overwrite: Overwrite = False,
 ) -> None:
     """Compare two tables of labels, star by star: statistics of A minus B."""
-    from specxr.tables import read_table
+    from specxr.cubes.tables import read_table
     from specxr.validation.comparison import compare as compare_tables
 
     if figure is not None:

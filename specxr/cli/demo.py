@@ -32,10 +32,10 @@ def demo(
     """Simulate a small survey, fit it, say how well the truth was recovered, and draw it."""
     import pandas as pd
 
-    from specxr.estimators.lasp import LASP
-    from specxr.store import open_cube, open_labels, write_cube
+    from specxr.cubes.store import open_cube, open_labels, write_cube
+    from specxr.cubes.tables import label_table, write_table
+    from specxr.estimators.lasp.estimator import LASP
     from specxr.synthesis.survey import TRUE_LABELS, simulate_survey
-    from specxr.tables import label_table, write_table
     from specxr.validation.recovery import recovery_table
 
     start = time.perf_counter()
@@ -61,8 +61,8 @@ def _fit(path: Path, cube: Any, lasp: Any) -> None:
     """Fit in threads of this process: a few stars are not worth a cluster."""
     import dask
 
+    from specxr.cubes.store import write_labels
     from specxr.inference import infer
-    from specxr.store import write_labels
 
     cube = cube.chunk(star=_STARS_PER_TASK)
     with progress_bar("fitting", "stars", total=cube.sizes["star"]) as (bar, task):

@@ -68,9 +68,9 @@ def infer(
     overwrite: Overwrite = False,
 ) -> None:
     """Infer labels of all stars of a cube, beside the spectra. Called again, it continues where it was stopped."""
-    from specxr import cluster
-    from specxr.runner import RunStopped, run
-    from specxr.store import check_run_name, open_cube
+    from specxr.cubes.store import check_run_name, open_cube
+    from specxr.runs import cluster
+    from specxr.runs.driver import RunStopped, run
 
     if workers is not None and scheduler is not None:
         raise ValueError(
@@ -85,7 +85,7 @@ def infer(
     check_run_name(name)
     open_cube(cube)
     if model is None:
-        from specxr.estimators.lasp import LASP
+        from specxr.estimators.lasp.estimator import LASP
 
         fitting: Any = LASP(
             emulator,
@@ -117,7 +117,7 @@ def infer(
             typer.echo(f"specxr: {' '.join(str(error).split())}", err=True)
             raise typer.Exit(1) from error
     if summary.n_fitted:
-        from specxr.report import write_report
+        from specxr.runs.report import write_report
 
         page = Path("." if "://" in cube else cube).parent / f"{Path(cube).stem}-{name}-report.html"
         try:
@@ -143,7 +143,7 @@ def _tell(summary: Any) -> None:
         )
     typer.echo(
         f"specxr: {len(summary.quarantined)} blocks are in quarantine, {summary.n_stars - summary.n_done:,} stars "
-        "have no labels. Their tracebacks are in the ledger (specxr.ledger.read); the same command tries them again.",
+        "have no labels. Their tracebacks are in the ledger (specxr.runs.ledger.read); the same command tries them again.",
         err=True,
     )
     raise typer.Exit(QUARANTINE)
@@ -161,7 +161,7 @@ def calibrate(
 ) -> None:
     """Add floors to the errors of a run, in quadrature, and write it as another run."""
     from specxr.calibration import calibrate as add_floors
-    from specxr.store import open_labels, write_labels
+    from specxr.cubes.store import open_labels, write_labels
 
     try:
         floors = {label: float(value) for label, value in (item.split("=") for item in floor)}

@@ -82,18 +82,17 @@ def train(
 @models.command()
 def info(model: Annotated[Path, typer.Argument(metavar="FILE", help="What `specxr train` made.")]) -> None:
     """Show what a model is: labels and ranges, grid, normalisation, training, errors, hash."""
-    from specxr.estimators.models import describe_model
+    from specxr.estimators.model_file import describe_model
 
     found = describe_model(model)
     table = Table(box=None, show_header=False)
-    power = found["resolving_power"]
     low, high = found["wavelength"]
     rows = {
         "model": str(model),
         "kind": found["kind"],
         "wavelength": f"{low:.1f}-{high:.1f} Angstrom, {found['medium']}",
         "sampling": f"{found['sampling']}, step {found['step']:g}",
-        "resolving power": f"{power:g}" if power else "not said",
+        "line spread": found["line_spread"] or "not said",
         "normalisation": found["normalisation"] or "none",
         **{f"option {name}": str(value) for name, value in found["options"].items()},
         **{f"training {name}": str(value) for name, value in found["training"].items()},

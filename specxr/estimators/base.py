@@ -2,66 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 from numpy.typing import NDArray
 
-
-@dataclass(frozen=True, eq=False)
-class Grid:
-    """The wavelength grid that all spectra of a cube share.
-
-    Parameters
-    ----------
-    wavelength : ndarray, shape (wavelength,)
-        Pixel centres [Angstrom], increasing.
-    medium : {"vacuum", "air"}
-    sampling : {"log10", "linear"}
-    step : float
-        Pixel width in log10(Angstrom) or in Angstrom.
-    resolving_power : float, optional
-        Nominal lambda / FWHM of the spectra.
-    normalisation : str, optional
-        JSON of the `kernels.normalisation.Normalisation` by which the flux was divided already; empty for flux in
-        the survey's own units. It does not tell grids apart.
-    """
-
-    wavelength: NDArray[np.float64]
-    medium: str
-    sampling: str
-    step: float
-    resolving_power: float | None = None
-    normalisation: str = ""
-
-    @property
-    def edges(self) -> NDArray[np.float64]:
-        """Pixel edges [Angstrom], shape (wavelength + 1,)."""
-        half = 0.5 * self.step
-        if self.sampling == "log10":
-            lower = self.wavelength * 10.0**-half
-            return np.append(lower, self.wavelength[-1] * 10.0**half)
-        return np.append(self.wavelength - half, self.wavelength[-1] + half)
-
-    @property
-    def fingerprint(self) -> str:
-        """Content hash, for caches and provenance."""
-        content = hashlib.sha256(np.ascontiguousarray(self.wavelength, dtype="<f8").tobytes())
-        content.update(f"{self.medium} {self.sampling} {self.step!r}".encode())
-        return content.hexdigest()[:16]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Grid) and self.fingerprint == other.fingerprint
-
-    def __hash__(self) -> int:
-        return hash(self.fingerprint)
-
-    def __getitem__(self, pixels: slice) -> Grid:
-        """Return a window of the grid."""
-        return replace(self, wavelength=self.wavelength[pixels])
+from specxr.spectra.grid import Grid
 
 
 @dataclass(frozen=True)

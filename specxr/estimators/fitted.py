@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from specxr.estimators.label_fit import Fitted
-from specxr.estimators.models import Model
-from specxr.estimators.outcome import filler
+from specxr.estimators.emulated.label_fit import Fitted
+from specxr.estimators.model_file import Model
+from specxr.estimators.outputs import filler
 from specxr.vocabulary import Flag, Result
 
 

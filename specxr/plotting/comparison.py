@@ -32,7 +32,7 @@ def plot_comparison(
     Parameters
     ----------
     a, b : DataFrame
-        One row a star; see `specxr.tables.read_table`.
+        One row a star; see `specxr.cubes.tables.read_table`.
     on : str, optional
         Column that says which star a row is.
     labels : sequence of str, optional

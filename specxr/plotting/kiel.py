@@ -17,7 +17,7 @@ def plot_kiel(labels: pd.DataFrame, ax: Axes | None = None, title: str = "") -> 
     Parameters
     ----------
     labels : DataFrame
-        ``teff`` [K], ``logg`` and ``feh`` [dex], one row a star; see `specxr.tables.label_table`.
+        ``teff`` [K], ``logg`` and ``feh`` [dex], one row a star; see `specxr.cubes.tables.label_table`.
     ax : Axes, optional
         Where to draw; without it, those of a new figure.
     title : str, optional

@@ -19,7 +19,7 @@ def plot_recovery(labels: pd.DataFrame, truth: pd.DataFrame, figure: FigureBase 
     Parameters
     ----------
     labels : DataFrame
-        One row a star, with ``result``; see `specxr.tables.label_table`. Only converged stars are drawn.
+        One row a star, with ``result``; see `specxr.cubes.tables.label_table`. Only converged stars are drawn.
     truth : DataFrame
         True labels of the same stars in the same order, ``teff`` [K] among them.
     figure : Figure or SubFigure, optional

@@ -25,21 +25,23 @@ from astropy.io.fits.verify import VerifyWarning
 from astropy.utils.exceptions import AstropyUserWarning
 from numpy.typing import NDArray
 
-from specxr.estimators.base import Grid
 from specxr.readers import ReadError, Spectrum
+from specxr.spectra.grid import Grid
+from specxr.spectra.line_spread import LineSpread
 from specxr.vocabulary import MaskBit
 
 SURVEY = "LAMOST low resolution"
 FLUX_UNITS = "1"  # relative flux
 
 STEP = 1e-4  # in log10(Angstrom)
+RESOLVING_POWER = 1800.0  # nominal
 FIRST_INDEX, LAST_INDEX = 35682, 39590  # 3700 and 9099 Angstrom
 GRID = Grid(
     wavelength=10.0 ** (np.arange(FIRST_INDEX, LAST_INDEX + 1) * STEP),
     medium="vacuum",
     sampling="log10",
     step=STEP,
-    resolving_power=1800.0,
+    line_spread=LineSpread.constant(RESOLVING_POWER),
 )
 
 # Rounding to float32 moves wavelengths by up to 0.018 of a step; a grid of another kind by much more.

@@ -8,8 +8,8 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from specxr.cube import make_cube
-from specxr.layout import PIXEL_VARIABLES
+from specxr.cubes.layout import PIXEL_VARIABLES
+from specxr.cubes.schema import make_cube
 from specxr.synthesis.survey import BAD_FRACTION, DEAD_FRACTION, GRID, TRUE_LABELS, simulate_survey
 from specxr.vocabulary import LABELS, STAR, WAVELENGTH, MaskBit
 

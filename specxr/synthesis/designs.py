@@ -49,24 +49,6 @@ class LogNormal:
         return whole.ppf(below + (upto - below) * np.asarray(fraction))
 
 
-# Peak at 90 km/s, one star in two hundred beyond 400 (Sun et al. 2021, as cited in the hot-star paper, section 3.2).
-VSINI = LogNormal(90.0, 0.5, 5.0, 450.0)
-
-# Table 1 of the hot-star paper; its teff 7000-20000 K and logg 0-5 come from isochrones, see `hot_stars`.
-TABLE_1: dict[str, Uniform | LogNormal] = {
-    "feh": Uniform(-2.5, 1.0),
-    "vmic": Uniform(0.0, 10.0),
-    "vsini": VSINI,
-    "c_fe": Uniform(-2.5, 1.0),
-    "o_fe": Uniform(-1.5, 1.5),
-    "s_fe": Uniform(-1.5, 1.5),
-    "mg_fe": Uniform(-1.0, 1.0),
-    "ca_fe": Uniform(-1.5, 1.0),
-    "si_fe": Uniform(-1.5, 1.0),
-}
-HOT_TEFF, HOT_LOGG = (7000.0, 20000.0), (0.0, 5.0)
-
-
 def draw(
     distributions: Mapping[str, Uniform | LogNormal], n_stars: int, seed: int, sobol: bool = True
 ) -> Labels:
@@ -132,8 +114,8 @@ def draw_isochrones(
     isochrones: pd.DataFrame,
     n_stars: int,
     seed: int,
-    teff: tuple[float, float] = HOT_TEFF,
-    logg: tuple[float, float] = HOT_LOGG,
+    teff: tuple[float, float],
+    logg: tuple[float, float],
 ) -> Labels:
     """Draw temperatures and gravities along isochrones, perturbed, so that stars fill the space between them.
 
@@ -143,7 +125,7 @@ def draw_isochrones(
         ``teff`` [K] and ``logg`` [dex]; points of equal weight, which isochrones space in evolutionary phase.
     n_stars : int
     seed : int
-    teff, logg : (float, float), optional
+    teff, logg : (float, float)
         Ranges that the perturbed labels are in [K, dex].
 
     Returns
@@ -170,8 +152,3 @@ def draw_isochrones(
         kept = (some >= (teff[0], logg[0])) & (some <= (teff[1], logg[1]))
         drawn = np.concatenate([drawn, some[kept.all(axis=1)]])
     return {"teff": drawn[:n_stars, 0], "logg": drawn[:n_stars, 1]}
-
-
-def hot_stars(isochrones: pd.DataFrame, n_stars: int, seed: int) -> Labels:
-    """Draw the eleven labels of the hot-star paper's Table 1, in its ranges."""
-    return draw_isochrones(isochrones, n_stars, seed) | draw(TABLE_1, n_stars, seed)

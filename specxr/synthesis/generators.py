@@ -14,9 +14,10 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from specxr.cube import grid_of, make_cube, validate
+from specxr.cubes.schema import grid_of, make_cube, validate
 from specxr.emulators.polynomial import PolynomialEmulator
-from specxr.estimators.base import Grid
+from specxr.spectra.grid import Grid
+from specxr.spectra.line_spread import LineSpread
 from specxr.vocabulary import STAR, WAVELENGTH
 
 # Labels of a library are looked up; they went through float32 at most.
@@ -84,7 +85,7 @@ class Library:
     ----------
     cube : Dataset
         Of `specxr.make_cube`, in Zarr for example, lazy or not, with each label as a variable along ``star``.
-        ``resolving_power`` among the attributes of its wavelengths where the spectra are broadened.
+        Its wavelengths have a line spread where the spectra are broadened.
     labels : tuple of str
         Which variables are labels.
     name : str, optional
@@ -105,7 +106,11 @@ class Library:
             )
         grid = grid_of(cube)
         self.name, self.labels = name, tuple(labels)
-        self.edges, self.medium, self.resolving_power = grid.edges, grid.medium, grid.resolving_power
+        self.edges, self.medium = grid.edges, grid.medium
+        spread = grid.line_spread
+        self.resolving_power = (
+            None if spread is None else float(spread.resolving_power(grid.wavelength).max())
+        )
         self._flux = cube["flux"]
         known = np.stack([np.asarray(cube[label], dtype="f8") for label in labels], axis=1)
         self.design = dict(zip(self.labels, known.T, strict=True))
@@ -195,4 +200,5 @@ def _regular_grid(wavelength: NDArray[np.float64], medium: str, resolving_power:
     """A grid of equal steps in the wavelength or in its logarithm, whichever fits better."""
     steps = {"linear": np.diff(wavelength), "log10": np.diff(np.log10(wavelength))}
     sampling = min(steps, key=lambda name: float(np.ptp(steps[name]) / steps[name].mean()))
-    return Grid(wavelength, medium, sampling, float(steps[sampling].mean()), resolving_power)
+    spread = None if resolving_power is None else LineSpread.constant(resolving_power)
+    return Grid(wavelength, medium, sampling, float(steps[sampling].mean()), spread)

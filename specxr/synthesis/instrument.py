@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from specxr.estimators.base import Grid
-from specxr.kernels.broadening import TRUNCATION
-from specxr.kernels.line_spread import FWHM_TO_SIGMA, LineSpread, Spreading
-from specxr.kernels.rotation import rotate
+from specxr.kernels.broadening import TRUNCATION, rotate
+from specxr.kernels.spreading import Spreading
+from specxr.spectra.grid import Grid
+from specxr.spectra.line_spread import FWHM_TO_SIGMA, LineSpread
 from specxr.vocabulary import SPEED_OF_LIGHT
 
 # Spectra are rotated on pixels so many times finer than the survey's: 14 km/s for LAMOST's.
@@ -28,24 +28,29 @@ class Instrument:
     Parameters
     ----------
     grid : Grid
-        Its pixels, in steps of log10.
-    line_spread : LineSpread
+        Its pixels, in steps of log10, with its line spread.
     """
 
     grid: Grid
-    line_spread: LineSpread
 
     def __post_init__(self) -> None:
-        if self.grid.sampling != "log10":
+        self.grid.check_log10("the pixels of the instrument")
+        if self.grid.line_spread is None:
             raise ValueError(
-                f"the instrument's pixels are sampled in {self.grid.sampling} steps; log10 is required, on which "
-                "rotation is one kernel everywhere. Rebin the survey's spectra to a log10 grid."
+                "the grid of the instrument has no line spread; one is required to spread lines. Make the grid with "
+                "line_spread=LineSpread.constant(resolving_power), or with a measured one."
             )
+
+    @property
+    def line_spread(self) -> LineSpread:
+        """The line spread of the grid."""
+        assert self.grid.line_spread is not None
+        return self.grid.line_spread
 
     @property
     def ln_step(self) -> float:
         """Width of a fine pixel in ln(wavelength)."""
-        return self.grid.step * math.log(10.0) / OVERSAMPLING
+        return self.grid.ln_step / OVERSAMPLING
 
     @property
     def reach(self) -> int:
@@ -91,11 +96,16 @@ class Instrument:
         return spreading(self, resolving_power)(inner)
 
 
-@functools.lru_cache(maxsize=4)
 def spreading(instrument: Instrument, resolving_power: float | None) -> Spreading:
-    """What brings fine spectra of a resolving power to the instrument's lines and pixels, made once a process."""
+    """What brings fine spectra of a resolving power to the instrument's lines and pixels."""
+    # The line spread stands by itself in the key of the cache: it does not tell grids apart.
+    return _spreading(instrument, instrument.line_spread, resolving_power)
+
+
+@functools.lru_cache(maxsize=4)
+def _spreading(instrument: Instrument, line_spread: LineSpread, resolving_power: float | None) -> Spreading:
     wavelength = instrument.grid.wavelength
-    total = instrument.line_spread.sigma(wavelength)
+    total = line_spread.sigma(wavelength)
     own = SPEED_OF_LIGHT / resolving_power * FWHM_TO_SIGMA if resolving_power else 0.0
     if total.min() < own:
         at = wavelength[np.argmin(total)]

@@ -12,25 +12,14 @@ import xarray as xr
 from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 
-from specxr.cube import make_cube
+from specxr.cubes.schema import make_cube
 from specxr.emulators import default
 from specxr.emulators.polynomial import PolynomialEmulator
-from specxr.estimators.base import Grid
 from specxr.kernels.broadening import convolve, gaussian_kernel
 from specxr.kernels.refraction import air_to_vacuum
+from specxr.readers.lamost_lrs import FIRST_INDEX, GRID, RESOLVING_POWER, STEP
 from specxr.synthesis.stars import draw_stars
-from specxr.vocabulary import LABELS, SPEED_OF_LIGHT, STAR, WAVELENGTH, MaskBit
-
-# The grid that all LAMOST low-resolution spectra share: log10(wavelength / Angstrom) = index * STEP, in vacuum.
-STEP = 1e-4
-FIRST_INDEX, LAST_INDEX = 35682, 39590
-GRID = Grid(
-    wavelength=10.0 ** (np.arange(FIRST_INDEX, LAST_INDEX + 1) * STEP),
-    medium="vacuum",
-    sampling="log10",
-    step=STEP,
-    resolving_power=1800.0,
-)
+from specxr.vocabulary import LABELS, MASK_DTYPE, SPEED_OF_LIGHT, STAR, WAVELENGTH, MaskBit
 
 TRUE_LABELS = ("rv", "teff", "logg", "feh")
 BAD_FRACTION = 0.002  # of the pixels, hit by cosmic rays
@@ -122,7 +111,7 @@ def _observe(stars: xr.Dataset, emulator: PolynomialEmulator, seed: int) -> xr.D
     n_star, n_pixel = len(ideal), GRID.wavelength.size
     flux = np.zeros((n_star, n_pixel), dtype="float32")
     ivar = np.zeros((n_star, n_pixel), dtype="float32")
-    mask = np.full((n_star, n_pixel), int(MaskBit.MISSING), dtype="uint8")
+    mask = np.full((n_star, n_pixel), int(MaskBit.MISSING), dtype=MASK_DTYPE)
     # One generator a star, so that a star is the same whatever block it is in.
     for row, (number, snr) in enumerate(zip(stars["number"].values, stars["snr"].values, strict=True)):
         rng = np.random.default_rng([seed, 1, int(number)])
@@ -169,7 +158,7 @@ def _ideal_spectra(stars: xr.Dataset, emulator: PolynomialEmulator, covered: sli
 
 def _line_width(emulator_power: float | None) -> float:
     """Sigma in ln(wavelength) that brings the emulator's spectra to the survey's resolving power."""
-    power = GRID.resolving_power
+    power = RESOLVING_POWER
     missing = power**-2 - (emulator_power**-2 if emulator_power else 0.0)
     if missing <= 0:
         raise ValueError(
@@ -193,7 +182,7 @@ def _expose(
     sigma = np.sqrt(np.clip(flux, 1e-3 * median, None) * median) / snr  # photon noise
     flux = flux + sigma * rng.normal(size=n_pixel)
 
-    mask = np.zeros(n_pixel, dtype="uint8")
+    mask = np.zeros(n_pixel, dtype=MASK_DTYPE)
     hit = rng.random(n_pixel) < BAD_FRACTION
     flux[hit] += sigma[hit] * rng.uniform(20.0, 200.0, hit.sum())
     mask[hit] |= int(MaskBit.BAD_ALWAYS | MaskBit.NO_IVAR)

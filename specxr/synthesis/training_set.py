@@ -10,15 +10,16 @@ import torch
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from specxr.cube import make_cube, validate
-from specxr.estimators.base import Grid
-from specxr.estimators.training import UNUSABLE
-from specxr.kernels.normalisation import Normalisation, normalise
+from specxr.cubes.schema import make_cube, validate
+from specxr.kernels.pseudo_continuum import normalise
 from specxr.kernels.rebin import rebin
 from specxr.kernels.refraction import convert_medium
+from specxr.spectra.grid import Grid
+from specxr.spectra.normalisation import Normalisation
+from specxr.spectra.pixels import usable
 from specxr.synthesis.generators import Generator
 from specxr.synthesis.instrument import MAX_VSINI, Instrument, spreading
-from specxr.vocabulary import LABELS, STAR, WAVELENGTH, MaskBit
+from specxr.vocabulary import LABELS, STAR, UNUSABLE_NORMALISED, WAVELENGTH, MaskBit
 
 _SPECTRA = ("flux", "ivar", "mask")
 
@@ -89,7 +90,6 @@ def make_training_set(
         attrs={
             "survey": "synthetic",
             "history": f"specxr.synthesis.make_training_set: {n_stars} stars of {generator.name}, seed {seed}",
-            "line_spread": instrument.line_spread.to_json(),
             **({"normalisation": normalisation.to_json()} if normalisation else {}),
         },
     )
@@ -128,8 +128,7 @@ def _normalise_block(
     spectra: xr.Dataset, wavelength: NDArray[np.float64], recipe: Normalisation
 ) -> xr.Dataset:
     flux, ivar = (torch.from_numpy(spectra[name].values.astype("f8")) for name in ("flux", "ivar"))
-    unusable = (spectra["mask"].values & int(UNUSABLE)) != 0
-    good = torch.from_numpy(~unusable & (spectra["ivar"].values > 0))
+    good = torch.from_numpy(usable(*(spectra[name].values for name in _SPECTRA), UNUSABLE_NORMALISED))
     new = normalise(flux, ivar, good, wavelength, recipe)
     return xr.Dataset(
         {n: ((STAR, WAVELENGTH), v.numpy().astype("f4")) for n, v in zip(("flux", "ivar"), new, strict=True)}

@@ -77,7 +77,7 @@ def compare(
     Parameters
     ----------
     a, b : DataFrame
-        One row a star; see `specxr.tables.read_table` and `specxr.tables.label_table`.
+        One row a star; see `specxr.cubes.tables.read_table` and `specxr.cubes.tables.label_table`.
     on : str, optional
         Column that says which star a row is.
     labels : sequence of str, optional

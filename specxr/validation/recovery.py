@@ -37,7 +37,7 @@ def recovery_table(
     Parameters
     ----------
     labels : DataFrame
-        One row a star, with ``result``; see `specxr.tables.label_table`.
+        One row a star, with ``result``; see `specxr.cubes.tables.label_table`.
     truth : DataFrame
         True labels of the same stars in the same order.
     by : str, optional

@@ -22,7 +22,7 @@ def repeat_table(
     Parameters
     ----------
     labels : DataFrame
-        One row a visit, see `specxr.tables.label_table`.
+        One row a visit, see `specxr.cubes.tables.label_table`.
     group : array_like, shape (visit,)
         The star of each visit.
     snr : array_like, shape (visit,)

@@ -17,11 +17,13 @@ import zarr
 from distributed import Client
 
 import specxr
-from specxr.cube import make_cube
-from specxr.estimators.base import Block, Grid, Output
-from specxr.store import write_cube
+from specxr.cubes.schema import make_cube
+from specxr.cubes.store import write_cube
+from specxr.estimators.base import Block, Output
+from specxr.spectra.grid import Grid
+from specxr.spectra.line_spread import LineSpread
 
-GRID = Grid(10.0 ** ((36990 + np.arange(20)) * 1e-4), "vacuum", "log10", 1e-4, 1800.0)
+GRID = Grid(10.0 ** ((36990 + np.arange(20)) * 1e-4), "vacuum", "log10", 1e-4, LineSpread.constant(1800.0))
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,12 @@ import dask
 import psutil
 
 import specxr
-from specxr import cluster, ledger
-from specxr.blocks import peak_memory
-from specxr.layout import choose_layout, describe_layout, layout_of
-from specxr.locations import size_of
-from specxr.runner import Summary
-from specxr.store import open_group, write_cube
+from specxr.cubes.layout import choose_layout, describe_layout, layout_of
+from specxr.cubes.locations import size_of
+from specxr.cubes.store import open_group, write_cube
+from specxr.runs import cluster, ledger
+from specxr.runs.driver import Summary
+from specxr.runs.worker import peak_memory
 from specxr.synthesis.bulk import simulate_bulk
 
 STAR_BYTES = 1327 * 9
@@ -71,7 +71,7 @@ def fit(path: Path, n_workers: int, n_fit: int) -> tuple[float, float]:
             raise Enough
 
     with cluster.local(n_workers) as client:
-        client.run(lambda: __import__("specxr.runner"))  # importing is no part of a block
+        client.run(lambda: __import__("specxr.runs.driver"))  # importing is no part of a block
         before, mine = client.run(usage), usage()
         try:
             specxr.run(path, specxr.LASP(), name=name, client=client, progress=stop)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from simulated import block_of, spectra
+from support.simulated import block_of, spectra
 
 from specxr import LASP
 

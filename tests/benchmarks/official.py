@@ -17,11 +17,11 @@ import pandas as pd
 import torch
 
 import specxr
-from specxr.cube import grid_of
+from specxr.cubes.ingestion import ingest
+from specxr.cubes.schema import grid_of
 from specxr.estimators.base import Block
-from specxr.estimators.forward import FEH, LN_TEFF, LOGG
-from specxr.estimators.observed import observe
-from specxr.ingest import ingest
+from specxr.estimators.lasp.forward import FEH, LN_TEFF, LOGG
+from specxr.estimators.observe import observe
 from specxr.kernels.least_squares import LANES, levenberg_marquardt
 
 LABELS = ("teff", "logg", "feh")

@@ -18,9 +18,9 @@ import torch
 from specxr import Payne
 from specxr.emulators import default
 from specxr.estimators.base import Block
-from specxr.kernels.line_spread import constant
-from specxr.kernels.normalisation import hot_stars
-from specxr.synthesis.designs import VSINI, Uniform, draw
+from specxr.published import hot_star_normalisation
+from specxr.published.hot_stars import VSINI
+from specxr.synthesis.designs import Uniform, draw
 from specxr.synthesis.generators import EmulatorSpectra
 from specxr.synthesis.survey import GRID
 from specxr.synthesis.training_set import Instrument, make_training_set
@@ -32,12 +32,12 @@ PAPER = Payne(hidden=(40, 40), activation="sigmoid", learning_rate=1e-3, validat
 
 def spectra(n_star: int, seed: int, snr: float):
     first = int(np.searchsorted(GRID.wavelength, 4201.2))
-    instrument = Instrument(GRID[first : first + 1327], constant(1800.0))
+    instrument = Instrument(GRID[first : first + 1327])
     cube = make_training_set(
         draw(LABELS, n_star, seed),
         EmulatorSpectra(default()),
         instrument,
-        hot_stars("vacuum"),
+        hot_star_normalisation("vacuum"),
         snr=snr,
         seed=seed,
     )

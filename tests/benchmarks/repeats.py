@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 import specxr
-from specxr.ingest import ingest
-from specxr.tables import label_table
+from specxr.cubes.ingestion import ingest
+from specxr.cubes.tables import label_table
 from specxr.validation.repeats import repeat_table
 
 

@@ -25,18 +25,19 @@ import torch
 from sklearn.svm import SVR
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from trained import observed
+from support.trained import observed
 
 from specxr import SLAM
 from specxr.emulators import default
 from specxr.emulators.network import scaled_inputs
-from specxr.estimators.base import Grid
-from specxr.estimators.training import TrainingSet
-from specxr.kernels.line_spread import constant
-from specxr.kernels.rbf import Kernel
-from specxr.kernels.selection import Point, cross_validate, folds_of, train
-from specxr.kernels.svr import Batched
-from specxr.synthesis.designs import VSINI, Uniform, draw
+from specxr.kernels.machines.rbf import Kernel
+from specxr.kernels.machines.selection import Point, cross_validate, folds_of, train
+from specxr.kernels.machines.svr import Batched
+from specxr.published.hot_stars import VSINI
+from specxr.spectra.grid import Grid
+from specxr.spectra.line_spread import LineSpread
+from specxr.spectra.training_set import TrainingSet
+from specxr.synthesis.designs import Uniform, draw
 from specxr.synthesis.generators import EmulatorSpectra
 from specxr.synthesis.training_set import Instrument, make_training_set
 from specxr.training import training_set
@@ -51,7 +52,9 @@ LABELS = {
     "feh": Uniform(-1.0, 0.4),
     "vsini": VSINI,
 }
-GRID = Grid(10.0 ** (36233e-4 + 1e-4 * np.arange(N_PIXEL)), "vacuum", "log10", 1e-4, 1800.0)
+GRID = Grid(
+    10.0 ** (36233e-4 + 1e-4 * np.arange(N_PIXEL)), "vacuum", "log10", 1e-4, LineSpread.constant(1800.0)
+)
 
 
 def spectra(n: int, seed: int, snr: float) -> TrainingSet:
@@ -59,7 +62,7 @@ def spectra(n: int, seed: int, snr: float) -> TrainingSet:
         cube = make_training_set(
             draw(LABELS, n, seed),
             EmulatorSpectra(default()),
-            Instrument(GRID, constant(1800.0)),
+            Instrument(GRID),
             None,
             snr=snr,
             seed=seed,

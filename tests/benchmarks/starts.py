@@ -15,9 +15,9 @@ import torch
 
 from specxr import LASP
 from specxr.estimators.base import Block
-from specxr.estimators.fit import Fitter
-from specxr.estimators.observed import observe
-from specxr.estimators.solvers import solve_lm
+from specxr.estimators.lasp.fit import Fitter
+from specxr.estimators.lasp.solvers import solve_lm
+from specxr.estimators.observe import observe
 from specxr.kernels.least_squares import LANES
 from specxr.readers.lamost_lrs import GRID, read
 

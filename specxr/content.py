@@ -1,0 +1,134 @@
+"""Content: its fingerprint, objects that travel as a path and a hash, and files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+from uuid import uuid4
+
+import numpy as np
+
+_SHORT = 16  # characters of a SHA-256 that tell options, grids and blocks apart
+
+
+class Fingerprinted(Protocol):
+    """What has a content hash."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides a result."""
+
+
+T = TypeVar("T", bound=Fingerprinted)
+
+
+def fingerprint(*parts: object) -> str:
+    """SHA-256 of arrays and of values that JSON can hold, in their order, as 64 hexadecimal digits.
+
+    Parameters
+    ----------
+    *parts : ndarray, bytes, or anything that JSON can hold
+        The shape and the type of an array count as well as its numbers.
+    """
+    content = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            array = np.ascontiguousarray(part)
+            content.update(f"{array.shape} {array.dtype.str} ".encode())
+            content.update(array.tobytes())
+        else:
+            content.update(part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode())
+        content.update(b"\n")
+    return content.hexdigest()
+
+
+def short_fingerprint(*parts: object) -> str:
+    """The first sixteen digits of `fingerprint`."""
+    return fingerprint(*parts)[:_SHORT]
+
+
+def by_reference(opener: Callable[[str], T], source: str, content: T) -> tuple[Any, ...]:
+    """What ``__reduce__`` returns so that an object travels as the path and the hash of what it was read from.
+
+    Weights would otherwise be copied into every task of a graph.
+
+    Parameters
+    ----------
+    opener : callable
+        A function of a module that opens `source`.
+    source : str
+        Path or name.
+    content : object
+        What `opener` gave.
+    """
+    return reopen, (opener, source, content.fingerprint)
+
+
+@lru_cache(maxsize=8)
+def reopen(opener: Callable[[str], T], source: str, expected: str) -> T:
+    """Open once in each process what another process opened.
+
+    Raises
+    ------
+    ValueError
+        The content is not what it was there.
+    """
+    content = opener(source)
+    if content.fingerprint != expected:
+        raise ValueError(
+            f"{source} has the fingerprint {content.fingerprint[:_SHORT]} here, not {expected[:_SHORT]} as where the "
+            "work was prepared; both must be the same. Give every machine the same file and the same version of specxr."
+        )
+    return content
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike[str], overwrite: bool = True) -> Iterator[Path]:
+    """Yield a path to write to; the file takes its name when the block ends without an error.
+
+    Parameters
+    ----------
+    path : path-like
+    overwrite : bool, optional
+        Whether a file of this name may be replaced.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError, FileExistsError
+        The folder does not exist or cannot be written to, or the file exists and may not be replaced.
+    """
+    path = Path(path)
+    check_writable(path, overwrite)
+    # In the same folder, because a replacement is atomic only within one file system; with the same suffix, because
+    # writers choose a format by it.
+    draft = path.with_name(f".{path.stem}-{uuid4().hex}{path.suffix}")
+    try:
+        yield draft
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def check_writable(path: str | os.PathLike[str], overwrite: bool = True) -> None:
+    """Raise, before anything is computed, where `whole_file` refuses this path."""
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"the folder '{path.parent}' of {path.name} does not exist; an existing folder is required. Make it, or "
+            "choose another one."
+        )
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(
+            f"the folder '{path.parent}' cannot be written to; write permission is required. Choose another folder "
+            f"for {path.name}."
+        )
+    if path.exists() and not overwrite:
+        raise FileExistsError(
+            f"'{path}' exists already; a new name is required. Choose another name, or overwrite it (--overwrite)."
+        )

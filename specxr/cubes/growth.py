@@ -1,0 +1,83 @@
+"""Stars at the end of a stored cube: written beyond the end first, where nobody looks, and made visible last.
+
+Whenever this is interrupted before `settle`, the cube is what it was. `settle` only writes the new length into the
+metadata of each variable; if that is interrupted, the longest variable says that all data are there, and the next
+`settle` finishes it.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from specxr.cubes.layout import PIXEL_VARIABLES, Layout
+from specxr.cubes.locations import open_store, reported
+from specxr.cubes.store import encoded, n_stars_of, open_group
+from specxr.vocabulary import STAR
+
+
+def declare_cube(path: str | os.PathLike[str], block: xr.Dataset, layout: Layout) -> None:
+    """Make a cube with the variables of a block, and no stars.
+
+    Parameters
+    ----------
+    path : path-like
+        A draft.
+    block : Dataset
+        Some stars of a cube, in memory.
+    layout : Layout
+    """
+    empty, encoding = encoded(block.isel({STAR: slice(0, 0)}), layout, PIXEL_VARIABLES)
+    with reported(path):
+        empty.to_zarr(open_store(path), mode="w", consolidated=False, encoding=encoding)
+
+
+def write_beyond(path: str | os.PathLike[str], stars: xr.Dataset, first: int) -> None:
+    """Write variables of stars to where they belong once the cube is longer.
+
+    Parameters
+    ----------
+    path : path-like
+        The cube, which has one writer.
+    stars : Dataset
+        In memory; what has no dimension ``star`` is not written.
+    first : int
+        Place of the first of them. A shard that also holds stars of the cube is replaced at once, with these stars
+        as they were.
+    """
+    group = open_group(path, "r+")
+    for name, variable in stars.variables.items():
+        if STAR not in variable.dims:
+            continue
+        array, values = group[str(name)], variable.values
+        if values.dtype.kind in "OTUS":
+            values = values.astype(np.dtypes.StringDType())
+        longer = array.metadata.update_shape((first + len(values), *array.shape[1:]))
+        with reported(path):
+            zarr.Array(zarr.AsyncArray(longer, array.store_path))[first:] = values
+
+
+def settle(path: str | os.PathLike[str], n_stars: int | None = None) -> int:
+    """Make all variables of a cube equally long.
+
+    Parameters
+    ----------
+    path : path-like
+    n_stars : int, optional
+        The new length, after all data are written; without it, what was begun is finished.
+
+    Returns
+    -------
+    int
+        Stars in the cube.
+    """
+    arrays = [array for _, array in open_group(path, "r+").arrays() if n_stars_of(array) is not None]
+    n_stars = n_stars or max(array.shape[0] for array in arrays)
+    for array in arrays:
+        if array.shape[0] != n_stars:
+            with reported(path):
+                array.resize((n_stars, *array.shape[1:]))
+    return n_stars

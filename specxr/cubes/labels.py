@@ -1,0 +1,85 @@
+"""Labels that are filled block by block: declared whole, with fill values, before the first block is fitted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import xarray as xr
+import zarr
+from numpy.typing import NDArray
+
+from specxr.cubes.schema import IDENTITY
+from specxr.cubes.store import open_group, unfitted, write_unit
+from specxr.vocabulary import STAR
+
+
+def declare_labels(
+    path: str | os.PathLike[str], run: str, labels: xr.Dataset, n_stars: int, star_chunk: int
+) -> None:
+    """Make the group of a run anew, with every variable for `n_stars` stars and nothing in them.
+
+    Parameters
+    ----------
+    path : path-like
+        The cube.
+    run : str
+    labels : Dataset
+        Of no star: what the variables are called, their types, attributes and coordinates.
+    n_stars : int
+    star_chunk : int
+        Stars in each chunk: those of one block, so that no two writers share a chunk.
+    """
+    root = open_group(path, "r+")
+    root.require_group("labels").create_group(run, attributes={"complete": False}, overwrite=True)
+    labels = labels.drop_vars(IDENTITY, errors="ignore").drop_encoding()
+    encoding: dict[str, dict[str, Any]] = {}
+    for name, variable in labels.variables.items():
+        if STAR in variable.dims:
+            chunks = {**labels[name].sizes, STAR: star_chunk}
+            encoding[str(name)] = {
+                "chunks": tuple(chunks.values()),
+                "fill_value": unfitted(name, variable.dtype),
+            }
+    place = f"{root.path}/labels/{run}".lstrip("/")
+    labels.assign_attrs(complete=False).to_zarr(
+        root.store, group=place, mode="a", consolidated=False, encoding=encoding
+    )
+    resize_labels(path, run, n_stars)
+
+
+def resize_labels(path: str | os.PathLike[str], run: str, n_stars: int) -> None:
+    """Make room for more stars; the run is then not complete."""
+    group = open_labels_group(path, run)
+    group.attrs["complete"] = False
+    for _, array in group.arrays():
+        if STAR in _dims(array):
+            array.resize((n_stars, *array.shape[1:]))
+
+
+def fill_labels(group: zarr.Group, star_start: int, values: Mapping[str, NDArray[Any]]) -> int:
+    """Fill in the labels of one block; returns their size [bytes]."""
+    for name, array in values.items():
+        group[name][star_start : star_start + len(array)] = array
+    return sum(array.nbytes for array in values.values())
+
+
+def open_labels_group(path: str | os.PathLike[str], run: str) -> zarr.Group:
+    """Open the group of a run to write in it."""
+    return open_group(path, "r+")[f"labels/{run}"]
+
+
+def check_aligned(group: zarr.Group, stars_per_block: int) -> None:
+    """Raise ``ValueError`` where blocks of stars would share a chunk (a shard, where there are shards)."""
+    for name, array in group.arrays():
+        if array.ndim > 1 and STAR in _dims(array) and stars_per_block % write_unit(array):
+            raise ValueError(
+                f"'{name}' in {group.name} is stored {write_unit(array)} stars to a chunk, the run has blocks of "
+                f"{stars_per_block}; blocks of whole chunks are required, or two workers undo each other's work. "
+                "Write the cube anew with one star_chunk for all variables (specxr.cubes.store.write_cube)."
+            )
+
+
+def _dims(array: zarr.Array) -> tuple[str | None, ...]:
+    return tuple(array.metadata.dimension_names or ())

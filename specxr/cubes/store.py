@@ -1,0 +1,352 @@
+"""Cubes and their labels in Zarr v3 stores, written beside their place and moved there when complete."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Container, Hashable
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+import zarr
+from zarr.codecs import ZstdCodec
+
+from specxr.cubes.layout import PIXEL_VARIABLES, Layout, choose_layout, describe_layout, layout_of, star_bytes
+from specxr.cubes.locations import exists, is_group, is_url, join, open_store, reported, staged
+from specxr.cubes.schema import IDENTITY, validate
+from specxr.vocabulary import LABELS, STAR, WAVELENGTH, Result
+
+# Of the variables of each star: few files for ten million, little to write anew when a night is appended.
+STAR_VARIABLE_CHUNK = 65_536
+# As Zarr's own choice, with a checksum: without it a flipped bit becomes flux.
+_COMPRESSORS = (ZstdCodec(level=0, checksum=True),)
+_RUN_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+
+
+def open_cube(path: str | os.PathLike[str]) -> xr.Dataset:
+    """Open a cube lazily.
+
+    Parameters
+    ----------
+    path : path-like
+        A Zarr v3 store that `write_cube` or ``specxr ingest`` made.
+
+    Returns
+    -------
+    Dataset
+        ``flux``, ``ivar``, ``mask`` are Dask arrays in blocks of stars as they are stored; the variables of
+        each star are read when they are looked at. Passes `specxr.validate`.
+    """
+    group = open_group(path)
+    _check_settled(path, group)
+    store = group.store if is_url(path) else path
+    cube = xr.open_zarr(store, consolidated=False, chunks=None)
+    try:
+        validate(cube)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a cube: {error}") from error
+    # Dask blocks are the units of writing (shards where there are any): xarray alone would take inner chunks.
+    blocks = {STAR: layout_of(group).block, WAVELENGTH: -1}
+    others = [name for name in cube.variables if name not in (*PIXEL_VARIABLES, WAVELENGTH)]
+    chunked = xr.open_zarr(store, consolidated=False, chunks=blocks, drop_variables=others)
+    cube = cube.assign({name: chunked.variables[name] for name in PIXEL_VARIABLES})
+    return _ordered(cube.set_coords([name for name in IDENTITY if name in cube]))
+
+
+def write_cube(
+    cube: xr.Dataset,
+    path: str | os.PathLike[str],
+    overwrite: bool = False,
+    star_chunk: int | None = None,
+    star_shard: int | None = None,
+) -> None:
+    """Write a cube as a Zarr v3 store.
+
+    Parameters
+    ----------
+    cube : Dataset
+        In memory or lazy; every lazy variable is computed in one pass.
+    path : path-like
+        A folder, or a URL such as ``s3://bucket/cube.zarr``. It appears there once it is complete; a write that fails
+        leaves what was there before.
+    overwrite : bool, optional
+        Replace a store, with the labels in it.
+    star_chunk, star_shard : int, optional
+        Stars in each chunk, and in each shard of whole chunks, of flux, ivar and mask; all their pixels are in it.
+        Without `star_chunk`, both are chosen from the size of the cube and the memory of this machine
+        (`specxr.cubes.layout.choose_layout`); without `star_shard` alone, there are no shards.
+    """
+    validate(cube)
+    size = star_bytes(cube)
+    layout = Layout(star_chunk, star_shard) if star_chunk else choose_layout(cube.sizes[STAR], size)
+    with staged(path, overwrite) as draft:
+        described = cube.assign_attrs(storage=describe_layout(layout, size))
+        _write(described, draft, layout, PIXEL_VARIABLES)
+
+
+def write_labels(path: str | os.PathLike[str], labels: xr.Dataset, run: str, overwrite: bool = False) -> None:
+    """Write labels beside the spectra, to the group ``labels/<run>`` of the cube's store.
+
+    Parameters
+    ----------
+    path : path-like
+        The cube.
+    labels : Dataset
+        Aligned with the stars of the cube, with the cube's ``obsid``. Lazy labels are computed here, all
+        variables in one pass. Attributes (provenance) are kept.
+    run : str
+        Name of the run: letters, digits, ``_``, ``.`` and ``-``.
+    overwrite : bool, optional
+        Replace a run of this name.
+    """
+    cube = open_cube(path)
+    check_run_name(run)
+    _check_aligned(labels, cube)
+    labels = labels.drop_vars(IDENTITY, errors="ignore")
+    rows = [name for name, variable in labels.data_vars.items() if STAR in variable.dims]
+    layout = Layout(layout_of(open_group(path)).block)
+    # Drafted beside the store: Zarr warns of what it does not know inside, were this process killed.
+    beside = os.path.dirname(os.fspath(path).rstrip("/")) or "."
+    with staged(join(path, "labels", run), overwrite, folder=beside) as draft:
+        _write(labels.assign_attrs(complete=True), draft, layout, rows)
+        open_group(path, "r+").require_group("labels")
+
+
+def open_labels(path: str | os.PathLike[str], run: str) -> xr.Dataset:
+    """Open the labels of a run lazily, with obsid, ra and dec of the cube beside them.
+
+    Parameters
+    ----------
+    path : path-like
+        The cube.
+    run : str
+        Name of the run; see `list_runs`.
+
+    Returns
+    -------
+    Dataset
+        Over ``star``, in the order of the cube; Dask arrays. Stars that were appended to the cube after the run
+        have no labels yet: NaN, and `Result.NOT_FITTED` as ``result``.
+    """
+    cube = open_cube(path)
+    runs = list_runs(path)
+    if run not in runs:
+        found = ", ".join(runs) or "none"
+        raise FileNotFoundError(
+            f"{path} has no labels '{run}' (runs: {found}); the name of a run is required. "
+            "Choose one of these, or run `specxr infer` first."
+        )
+    store = open_store(path, read_only=True) if is_url(path) else path
+    labels = _ordered(xr.open_zarr(store, group=f"labels/{run}", consolidated=False, chunks={}))
+    missing = cube.sizes[STAR] - labels.sizes[STAR]
+    if missing > 0:
+        fill = {name: unfitted(name, variable.dtype) for name, variable in labels.data_vars.items()}
+        labels = labels.pad({STAR: (0, missing)}, constant_values=fill, keep_attrs=True)
+        labels = labels.assign_attrs(complete=False)
+    return labels.assign_coords({name: cube.variables[name] for name in IDENTITY if name in cube.variables})
+
+
+def unfitted(name: Hashable, dtype: np.dtype[Any]) -> Any:
+    """Value of a variable of the labels where no star was fitted."""
+    if name == "result":
+        return int(Result.NOT_FITTED)
+    return float("nan") if dtype.kind == "f" else 0
+
+
+def list_runs(path: str | os.PathLike[str]) -> list[str]:
+    """Names of the runs whose labels are in a cube, sorted."""
+    group = open_group(path)
+    with reported(path):
+        return sorted(group["labels"].group_keys()) if "labels" in group else []
+
+
+def write_region(
+    path: str | os.PathLike[str], data: xr.Dataset, stars: slice, group: str | None = None
+) -> None:
+    """Write some stars of variables that a store already has.
+
+    A region that covers a chunk (a shard, where chunks are sharded) only in part is refused: two writers of
+    one chunk undo each other's work, and xarray does not check this for data in memory.
+
+    Parameters
+    ----------
+    path : path-like
+        The store.
+    data : Dataset
+        Variables with the dimension ``star``; others and coordinates are not written.
+    stars : slice
+        First and last-plus-one star.
+    group : str, optional
+        A group of the store, such as ``labels/<run>``.
+    """
+    root = open_group(path, "r+")
+    stored = root[group] if group else root
+    data = data.drop_vars(list(data.coords)).drop_encoding()
+    data = data[[name for name, variable in data.data_vars.items() if STAR in variable.dims]]
+    for name, variable in data.variables.items():
+        _check_region(str(name), stored, stars, data.sizes[STAR])
+        if variable.chunks is not None:
+            data[name] = variable.chunk({STAR: write_unit(stored[str(name)])})
+    data.to_zarr(root.store, group=group, region={STAR: stars}, mode="r+", consolidated=False)
+
+
+def open_group(path: str | os.PathLike[str], mode: Literal["r", "r+"] = "r") -> zarr.Group:
+    """Open the store of a cube as a Zarr group.
+
+    Parameters
+    ----------
+    path : path-like
+        A folder, or a URL such as ``s3://bucket/cube.zarr``.
+    mode : {"r", "r+"}, optional
+
+    Returns
+    -------
+    zarr.Group
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        There is nothing, or something else.
+    ConnectionError
+        The object store cannot be reached, or refuses.
+    """
+    if not is_group(path):
+        if not exists(path):
+            raise FileNotFoundError(
+                f"{path} does not exist; a cube is required. Check the path, or make a cube with `specxr ingest`."
+            )
+        raise ValueError(
+            f"{path} is not a Zarr v3 store (it has no zarr.json); a cube is required. "
+            "Check the path, or make a cube with `specxr ingest`."
+        )
+    with reported(path):
+        return zarr.open_group(open_store(path, read_only=mode == "r"), mode=mode, zarr_format=3)
+
+
+def _write(
+    data: xr.Dataset,
+    draft: str | os.PathLike[str],
+    layout: Layout,
+    rows: Container[Hashable],
+) -> None:
+    """Write a new store: variables named in `rows` as `layout` says, others of stars in longer chunks.
+
+    One `to_zarr` for everything, so that what lazy variables share is computed once.
+    """
+    if data.sizes[STAR] == 0:
+        raise ValueError(
+            f"there are no stars to write (dimensions: {dict(data.sizes)}); select at least one."
+        )
+    data, encoding = encoded(data, layout, rows)
+    with reported(draft):
+        data.to_zarr(open_store(draft), mode="w", consolidated=False, encoding=encoding)
+
+
+def encoded(
+    data: xr.Dataset, layout: Layout, rows: Container[Hashable]
+) -> tuple[xr.Dataset, dict[Hashable, dict[str, Any]]]:
+    """Prepare variables for Zarr: strings of its own kind, chunks and shards, lazy blocks that fit into them."""
+    data = data.drop_encoding()
+    encoding: dict[Hashable, dict[str, Any]] = {}
+    for name, variable in data.variables.items():
+        chunks = {dim: max(1, size) for dim, size in data[name].sizes.items()}
+        if variable.dtype.kind in "OTUS":
+            # Zarr v3 specifies no fixed-length strings.
+            text = np.asarray(variable.values).astype(np.dtypes.StringDType())
+            data = data.assign({name: (variable.dims, text, variable.attrs)})
+        if STAR in chunks:
+            chunks[STAR] = layout.chunk if name in rows else STAR_VARIABLE_CHUNK
+        encoding[name] = {"chunks": tuple(chunks.values())}
+        if variable.dtype.kind not in "OTUS":
+            encoding[name]["compressors"] = _COMPRESSORS
+        if name in rows and layout.shard is not None:
+            encoding[name]["shards"] = tuple({**chunks, STAR: layout.shard}.values())
+        if data[name].chunks is not None:
+            blocks = {**chunks, STAR: layout.block} if name in rows else chunks
+            data = data.assign({name: data[name].variable.chunk(blocks)})
+    return data, encoding
+
+
+def _ordered(data: xr.Dataset) -> xr.Dataset:
+    """Put the variables in the order of the vocabulary, then of the alphabet: a store keeps no order."""
+    first = [*PIXEL_VARIABLES, *(name for label in LABELS for name in (label, f"{label}_err"))]
+    return data[[name for name in first if name in data] + sorted(set(data.data_vars) - set(first))]
+
+
+def write_unit(array: zarr.Array) -> int:
+    """Stars that must be written together: those of a shard, or of a chunk where there are no shards."""
+    axis = array.metadata.dimension_names.index(STAR)
+    return int((array.shards or array.chunks)[axis])
+
+
+def _check_region(name: str, stored: zarr.Group, stars: slice, n_stars: int) -> None:
+    if name not in stored:
+        found = ", ".join(sorted(stored.array_keys())) or "none"
+        raise ValueError(
+            f"the store has no variable '{name}' (it has {found}); a region can only fill a variable that "
+            "exists. Write the whole variable first."
+        )
+    array = stored[name]
+    unit = write_unit(array)
+    total = array.shape[array.metadata.dimension_names.index(STAR)]
+    start, stop, step = stars.indices(total)
+    if stop - start != n_stars or step != 1:
+        raise ValueError(
+            f"'{name}' has {n_stars} stars for the region {start}:{stop}:{step} of {total}; as many stars as "
+            "the region has are required, in steps of 1. Correct the region or the data."
+        )
+    if start % unit or (stop % unit and stop != total):
+        lower, upper = start - start % unit, min(total, -(-stop // unit) * unit)
+        raise ValueError(
+            f"the region {start}:{stop} of '{name}' covers a chunk only in part ({total} stars in chunks of "
+            f"{unit}); whole chunks are required, or two writers undo each other's work. "
+            f"Write {lower}:{upper}, or any region that starts and ends at multiples of {unit} or at {total}."
+        )
+
+
+def check_run_name(run: str) -> None:
+    """Raise ``ValueError`` unless `run` can name a run."""
+    if not _RUN_NAME.fullmatch(run):
+        raise ValueError(
+            f"{run!r} cannot name a run; a letter or digit, then letters, digits, '_', '.' or '-' are "
+            "required. Choose such a name, for example 'lasp'."
+        )
+
+
+def _check_aligned(labels: xr.Dataset, cube: xr.Dataset) -> None:
+    if "obsid" not in labels.variables or STAR not in labels.dims:
+        raise ValueError(
+            f"the labels have variables {list(labels.variables)} and dimensions {tuple(labels.dims)}; "
+            f"obsid({STAR}) is required, to see that they belong to the stars of the cube. "
+            "Keep it: labels.assign_coords(obsid=cube.obsid)."
+        )
+    if labels.sizes[STAR] != cube.sizes[STAR]:
+        raise ValueError(
+            f"the labels have {labels.sizes[STAR]} stars, the cube {cube.sizes[STAR]}; labels of all stars, "
+            "in the order of the cube, are required. Fit the whole cube, or write the selection as a cube."
+        )
+    differ = np.flatnonzero(labels["obsid"].values != cube["obsid"].values)
+    if differ.size:
+        first = int(differ[0])
+        raise ValueError(
+            f"obsid of {differ.size} stars differ between labels and cube (star {first}: "
+            f"{labels['obsid'].values[first]} and {cube['obsid'].values[first]}); labels in the order of the "
+            "cube are required. Write them to the cube that they were made from."
+        )
+
+
+def _check_settled(path: str | os.PathLike[str], group: zarr.Group) -> None:
+    lengths = {n_stars_of(array) for _, array in group.arrays()} - {None}
+    if len(lengths) > 1:
+        raise ValueError(
+            f"the variables of {path} have {min(lengths)} to {max(lengths)} stars, because stars are just being "
+            "appended or that was interrupted; one length is required. Wait a second, or run `specxr ingest --append` "
+            "again, which finishes what was begun."
+        )
+
+
+def n_stars_of(array: zarr.Array) -> int | None:
+    """Stars of a stored variable; None where it is not along them."""
+    dims = tuple(array.metadata.dimension_names or ())
+    return int(array.shape[dims.index(STAR)]) if STAR in dims else None

@@ -1,0 +1,283 @@
+"""How a network emulator is trained: Adam on random batches, until held-out spectra are predicted no better."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from specxr.emulators.network import ACTIVATIONS, NetworkEmulator, scaled_inputs
+from specxr.kernels.shape import padded
+from specxr.spectra.training_set import TrainingSet
+
+_BATCHES_PER_ROUND = 100
+_ROUNDS_PER_CHECKPOINT = 10
+_HALVINGS = 6  # of the learning rate; then training ends
+_GAIN = 0.99  # a round is better than the best if its loss is lower by one percent
+
+# No flux counts as better known than this: an emulator is hardly ever, and S/N alone must not choose what is learnt.
+_FLOOR = 0.003
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Options of a training; see `specxr.Payne`."""
+
+    hidden: tuple[int, ...]
+    activation: str
+    learning_rate: float
+    weight_decay: float
+    batch: int
+    max_rounds: int
+    patience: int
+    validation: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Spectra:
+    """Stars in the units of the network, in float32: inputs, outputs and weights."""
+
+    inputs: Tensor
+    outputs: Tensor
+    weight: Tensor
+
+    def __getitem__(self, stars: Tensor) -> _Spectra:
+        return _Spectra(self.inputs[stars], self.outputs[stars], self.weight[stars])
+
+
+@dataclass(frozen=True)
+class _Units:
+    """What brings labels and flux to the units of the network: standardised labels, flux less its mean."""
+
+    bounds: dict[str, tuple[float, float]]
+    centre: Tensor
+    unit: Tensor
+    mean: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(cls, training: TrainingSet) -> _Units:
+        labels = torch.from_numpy(training.label_array)
+        inputs, _ = scaled_inputs(labels, tuple(training.labels), torch.zeros(1), torch.ones(1))
+        good = training.good
+        flux = np.where(good, training.flux, 0.0)
+        mean = flux.sum(axis=0, dtype="f8") / np.maximum(good.sum(axis=0), 1)
+        spread = np.sqrt((np.where(good, flux - mean, 0.0) ** 2).sum() / good.sum())
+        return cls(
+            training.bounds,
+            inputs.mean(dim=0),
+            inputs.std(dim=0),
+            torch.from_numpy(mean),
+            torch.tensor(spread, dtype=torch.float64),
+        )
+
+    def spectra(self, training: TrainingSet) -> _Spectra:
+        """Stars of a training set as the network sees them."""
+        labels = torch.from_numpy(training.label_array)
+        inputs, _ = scaled_inputs(labels, tuple(self.bounds), self.centre, self.unit)
+        good = training.good
+        flux = torch.from_numpy(np.where(good, training.flux, 1.0))
+        variance = torch.from_numpy(1.0 / np.where(good, training.ivar, 1.0)) + _FLOOR**2
+        weight = torch.from_numpy(good) / variance
+        weight = weight / (weight.sum() / max(int(good.sum()), 1))
+        return _Spectra(inputs.float(), ((flux - self.mean) / self.scale).float(), weight.float())
+
+    def emulator(self, activation: str, parameters: list[Tensor]) -> NetworkEmulator:
+        """The network of labels and flux in their own units, on padded pixels."""
+        layers = [p.detach().cpu().double() for p in parameters]
+        layers[-2], layers[-1] = layers[-2] * self.scale, layers[-1] * self.scale + self.mean
+        fill = (0, padded(len(self.mean)) - len(self.mean))
+        layers[-2:] = [torch.nn.functional.pad(p, fill) for p in layers[-2:]]
+        return NetworkEmulator(
+            self.bounds, activation, self.centre, self.unit, tuple(layers[::2]), tuple(layers[1::2])
+        )
+
+
+@dataclass
+class _State:
+    """Where a training stands."""
+
+    parameters: list[Tensor]
+    optimiser: torch.optim.Optimizer
+    generator: torch.Generator
+    best: list[Tensor]
+    best_loss: float = np.inf
+    rounds: int = 0
+    waited: int = 0
+    halved: int = 0
+
+
+def train_network(
+    training: TrainingSet,
+    recipe: Recipe,
+    device: str,
+    progress: Callable[[int, int, float], None] | None = None,
+    checkpoint: Path | None = None,
+) -> tuple[NetworkEmulator, NDArray[np.float64]]:
+    """Train a network on spectra.
+
+    Parameters
+    ----------
+    training : TrainingSet
+        Checked.
+    recipe : Recipe
+    device : str
+    progress : callable, optional
+        ``progress(round, max_rounds, rms)``, with the least root mean square residual of the held-out spectra so far.
+    checkpoint : Path, optional
+        Where the state is kept as it goes on; if the file is there, training goes on from it, to the same network.
+
+    Returns
+    -------
+    emulator : NetworkEmulator
+        In float64, on the CPU.
+    variance : ndarray, shape (wavelength,)
+        Mean squared residual of the held-out spectra, less their noise.
+    """
+    generator = torch.Generator().manual_seed(recipe.seed)
+    order = torch.randperm(len(training), generator=generator).numpy()
+    n_held = min(max(1, round(recipe.validation * len(training))), len(training) - 1)
+    held, learnt = training[order[:n_held]], training[order[n_held:]]
+    units = _Units.of(learnt)
+    held_out, learning = (_on(units.spectra(part), device) for part in (held, learnt))
+    state = _begin(recipe, learning, generator)
+    mark = f"{training.fingerprint} {recipe!r}"
+    if checkpoint is not None and checkpoint.exists():
+        _restore(state, checkpoint, mark)
+
+    while state.rounds < recipe.max_rounds and state.halved <= _HALVINGS:
+        _learn(state, learning, recipe)
+        _judge(state, _loss(state.parameters, held_out, recipe.activation).item(), recipe)
+        if progress is not None:
+            progress(state.rounds, recipe.max_rounds, float(units.scale) * state.best_loss**0.5)
+        if checkpoint is not None and state.rounds % _ROUNDS_PER_CHECKPOINT == 0:
+            _keep(state, checkpoint, mark)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+    emulator = units.emulator(recipe.activation, state.best)
+    return emulator, held_out_variance(emulator.flux_and_derivatives, held)
+
+
+def held_out_variance(
+    emulate: Callable[[Tensor], tuple[Tensor, Tensor]], held: TrainingSet
+) -> NDArray[np.float64]:
+    """Mean squared residual of held-out spectra less their noise, not below 0, shape (wavelength,)."""
+    labels = torch.from_numpy(held.label_array)
+    found = torch.cat([emulate(some)[0] for some in torch.split(labels, 256)])
+    good = held.good
+    residual = np.where(good, held.flux - found[:, : good.shape[1]].numpy(), 0.0)
+    noise = np.where(good, 1.0 / np.where(good, held.ivar, 1.0), 0.0)
+    return np.asarray(np.maximum((residual**2 - noise).sum(axis=0) / np.maximum(good.sum(axis=0), 1), 0.0))
+
+
+def _on(spectra: _Spectra, device: str) -> _Spectra:
+    return _Spectra(spectra.inputs.to(device), spectra.outputs.to(device), spectra.weight.to(device))
+
+
+def _begin(recipe: Recipe, learning: _Spectra, generator: torch.Generator) -> _State:
+    sizes = (learning.inputs.shape[1], *recipe.hidden, learning.outputs.shape[1])
+    parameters = []
+    for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+        weight = (2.0 * torch.rand((inputs, outputs), generator=generator) - 1.0) / inputs**0.5
+        parameters += [weight, torch.zeros(outputs)]
+    parameters[-2] *= 0.1  # begin near the mean spectrum
+    parameters = [p.to(learning.inputs.device).requires_grad_() for p in parameters]
+    optimiser = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    return _State(parameters, optimiser, generator, _copies(parameters))
+
+
+def _loss(parameters: list[Tensor], spectra: _Spectra, activation: str) -> Tensor:
+    """Mean weighted squared residual, in units of the flux's own variance."""
+    values = spectra.inputs
+    for weight, bias in zip(parameters[:-2:2], parameters[1:-2:2], strict=True):
+        values, _ = ACTIVATIONS[activation](values @ weight + bias)
+    residual = values @ parameters[-2] + parameters[-1] - spectra.outputs
+    return (spectra.weight * residual.square()).mean()
+
+
+def _learn(state: _State, learning: _Spectra, recipe: Recipe) -> None:
+    """One round of batches of random stars."""
+    size = (_BATCHES_PER_ROUND, recipe.batch)
+    stars = torch.randint(len(learning.inputs), size, generator=state.generator)
+    for batch in stars.to(learning.inputs.device):
+        loss = _loss(state.parameters, learning[batch], recipe.activation)
+        state.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        state.optimiser.step()
+
+
+def _judge(state: _State, loss: float, recipe: Recipe) -> None:
+    """Keep the best network; halve the learning rate, from the best, where none was better for a while."""
+    state.rounds += 1
+    state.waited += 1
+    if loss < state.best_loss:
+        if loss < _GAIN * state.best_loss:
+            state.waited = 0
+        state.best, state.best_loss = _copies(state.parameters), loss
+    if state.waited >= recipe.patience:
+        state.waited, state.halved = 0, state.halved + 1
+        for group in state.optimiser.param_groups:
+            group["lr"] *= 0.5
+        with torch.no_grad():
+            for parameter, best in zip(state.parameters, state.best, strict=True):
+                parameter.copy_(best)
+
+
+def _copies(parameters: list[Tensor]) -> list[Tensor]:
+    return [p.detach().clone() for p in parameters]
+
+
+_COUNTERS = ("best_loss", "rounds", "waited", "halved")
+
+
+def _keep(state: _State, path: Path, mark: str) -> None:
+    """Write the state to a file, which replaces the former at once."""
+    tensors = {"generator": state.generator.get_state()}
+    for i, (parameter, best) in enumerate(zip(state.parameters, state.best, strict=True)):
+        moments = state.optimiser.state[parameter]
+        tensors |= {f"parameter{i}": parameter.detach(), f"best{i}": best}
+        tensors |= {f"{name}{i}": moments[name] for name in ("step", "exp_avg", "exp_avg_sq")}
+    counters = {name: getattr(state, name) for name in _COUNTERS}
+    draft = path.with_name(f".{path.name}.draft")
+    save_file(tensors, draft, metadata={"mark": mark, "counters": json.dumps(counters)})
+    os.replace(draft, path)
+
+
+def _restore(state: _State, path: Path, mark: str) -> None:
+    """Go on from a file that `_keep` wrote."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(
+            f"the checkpoint {path} cannot be read ({error}); a complete one is required. Delete it to begin anew."
+        ) from error
+    if metadata.get("mark") != mark:
+        raise ValueError(
+            f"the checkpoint {path} is of another training: spectra and options must be the same. Delete it to begin "
+            "anew, or name another."
+        )
+    for name, value in json.loads(metadata["counters"]).items():
+        setattr(state, name, value)
+    state.generator.set_state(tensors["generator"])
+    for i, parameter in enumerate(state.parameters):
+        with torch.no_grad():
+            parameter.copy_(tensors[f"parameter{i}"])
+        state.best[i] = tensors[f"best{i}"].to(parameter.device)
+        state.optimiser.state[parameter] = {
+            name: tensors[f"{name}{i}"].to("cpu" if name == "step" else parameter.device)
+            for name in ("step", "exp_avg", "exp_avg_sq")
+        }
+    for group in state.optimiser.param_groups:
+        group["lr"] *= 0.5**state.halved

@@ -1,0 +1,110 @@
+"""The Payne: a network from labels to flux, and a fit of all labels at once.
+
+Ting et al. 2019, ApJ 879, 69; Sun et al. 2025 (the hot-star paper), section 3.4.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self
+
+from specxr.emulators.network import ACTIVATIONS, NetworkEmulator
+from specxr.emulators.network_training import Recipe, train_network
+from specxr.estimators.emulated.base import Progress, Trained
+from specxr.spectra.training_set import TrainingSet
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Payne(Trained):
+    """Labels and radial velocity of each star, with an emulator that is a network.
+
+    The network has smooth activations, one layer after another; its spectra, shifted, are fitted to the normalised
+    observed ones, every pixel weighted by its inverse variance and by how well the network predicts held-out
+    spectra there. Options of the fit are those of `Trained`.
+
+    Parameters
+    ----------
+    hidden : tuple of int, optional
+        Neurons of the hidden layers; (40, 40) in the hot-star paper.
+    activation : {"silu", "sigmoid"}, optional
+        "sigmoid" in the hot-star paper. SiLU does not saturate: with the same time it is several times closer to
+        spectra that were not learnt (docs/payne.md).
+    learning_rate : float, optional
+        Of Adam, at the beginning; it is halved, six times at most, where ``patience`` rounds brought no gain.
+    weight_decay : float, optional
+        Of AdamW; more of it where observed spectra are few.
+    batch : int, optional
+        Stars in a step; a round has a hundred steps.
+    max_rounds, patience : int, optional
+        Training ends after so many rounds, or when the learning rate was halved six times.
+    validation : float, optional
+        Fraction of the stars that are held out, to decide when to stop and how good the network is in each pixel.
+    seed : int, optional
+        Of the split, of the first weights and of the batches.
+
+    Examples
+    --------
+    >>> from specxr import Payne
+    >>> paper = Payne(hidden=(40, 40), activation="sigmoid", learning_rate=1e-3, validation=0.3)
+    """
+
+    hidden: tuple[int, ...] = (96, 96)
+    activation: str = "silu"
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.0
+    batch: int = 128
+    max_rounds: int = 1000
+    patience: int = 15
+    validation: float = 0.1
+    seed: int = 0
+
+    kind: ClassVar[str] = "payne"
+    emulator_type: ClassVar[type[NetworkEmulator]] = NetworkEmulator
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(
+                f"activation {self.activation!r} is not known; one of {list(ACTIVATIONS)} is required."
+            )
+        if not 0.0 < self.validation < 1.0:
+            raise ValueError(
+                f"validation is {self.validation}; a fraction between 0 and 1 of the stars is required, held out to "
+                "decide when to stop. Take 0.1, or 0.3 as the paper did."
+            )
+        positive = ("learning_rate", "batch", "max_rounds", "patience")
+        wrong = [name for name in positive if not getattr(self, name) > 0]
+        if wrong or not self.hidden or min(self.hidden) < 1:
+            raise ValueError(
+                f"hidden is {self.hidden}, {', '.join(f'{n} is {getattr(self, n)}' for n in positive)}; positive "
+                "numbers are required. Correct them."
+            )
+
+    def fit(
+        self,
+        training: TrainingSet,
+        progress: Progress | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+    ) -> Self:
+        """Train the network.
+
+        Parameters
+        ----------
+        training : TrainingSet
+        progress : callable, optional
+            ``progress(round, max_rounds, rms)``, with the root mean square residual of the held-out spectra.
+        checkpoint : path-like, optional
+            A file in which training is kept while it lasts. Where it exists, training goes on from there and ends
+            as if it had never stopped.
+
+        Returns
+        -------
+        Payne
+            A fitted copy.
+        """
+        training.check()
+        recipe = Recipe(**self.training_options)
+        path = None if checkpoint is None else Path(checkpoint)
+        return self._learnt(training, *train_network(training, recipe, self.device, progress, path))

@@ -1,0 +1,213 @@
+"""SLAM, the Stellar LAbel Machine: support vector regression from labels to flux, and a fit of all labels at once.
+
+Zhang et al. 2020, ApJS 246, 9; hot-star paper, section 3.3; M-dwarf paper, section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import product
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from specxr.emulators.kernel import KernelEmulator
+from specxr.emulators.network import scaled_inputs
+from specxr.estimators.emulated.base import Progress, Trained
+from specxr.kernels.machines.rbf import Kernel
+from specxr.kernels.machines.ridge import ridge
+from specxr.kernels.machines.selection import Point, Solver, cross_validate, folds_of, train
+from specxr.kernels.machines.svr import Batched, Machines
+from specxr.kernels.machines.svr_reference import Reference
+from specxr.spectra.training_set import TrainingSet
+
+SOLVERS: dict[str, Callable[[Kernel, float], Solver]] = {"torch": Batched, "sklearn": Reference}
+LOSSES = ("epsilon", "squared")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SLAM(Trained):
+    """Labels and radial velocity of each star, with an emulator that is a kernel machine for every pixel.
+
+    Labels and flux are scaled to zero mean and unit variance, teff in its logarithm. Every pixel takes the
+    hyperparameters, of all combinations of those given, that predict held-out stars best. The labels of an observed
+    spectrum maximise the posterior (M-dwarf paper, equation 3), each pixel weighted by its inverse variance and by how
+    well held-out stars are predicted there. Options of the fit are those of `Trained`.
+
+    Parameters
+    ----------
+    loss : {"epsilon", "squared"}, optional
+        "epsilon": support vector regression, |f|^2 / 2 + C sum max(|y - f| - epsilon, 0), with k-fold cross-validation.
+        "squared": kernel ridge regression, |f|^2 / 2 + C sum (y - f)^2, with leave-one-out errors in closed form; much
+        faster, without protection from outlying pixels. It takes no epsilon and no folds.
+    solver : {"torch", "sklearn"}, optional
+        Of the support vector regression: all pixels at once, or scikit-learn pixel after pixel, as a reference.
+    c : tuple of float, optional
+        Penalties, per standard deviation of the pixel.
+    gamma : tuple of float, optional
+        Of the kernel exp(-gamma |t - t'|^2) of scaled labels t.
+    epsilon : tuple of float, optional
+        Half widths of the tube, in standard deviations of the pixel.
+    n_folds : int, optional
+        Parts of the training set, each held out once.
+    seed : int, optional
+        Of the folds.
+
+    Examples
+    --------
+    >>> from specxr import SLAM
+    >>> slam = SLAM(loss="squared", c=(1.0, 100.0, 1e4))
+    """
+
+    loss: str = "epsilon"
+    solver: str = "torch"
+    c: tuple[float, ...] = (0.1, 1.0, 10.0)
+    gamma: tuple[float, ...] = (0.1, 1.0, 10.0)
+    epsilon: tuple[float, ...] = (0.05,)
+    n_folds: int = 5
+    seed: int = 0
+
+    kind: ClassVar[str] = "slam"
+    emulator_type: ClassVar[type[KernelEmulator]] = KernelEmulator
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_options(self)
+
+    def _train(
+        self, training: TrainingSet, progress: Progress | None
+    ) -> tuple[KernelEmulator, NDArray[np.float64]]:
+        scaled = _Scaled.of(training, self.device)
+        if self.loss == "epsilon" and self.n_folds > len(training):
+            raise ValueError(
+                f"{self.n_folds} folds were asked for and there are {len(training)} training stars; at most as many"
+                " folds as stars are possible. Lower `n_folds`, or add stars."
+            )
+        machines, points, mse, md = self._machines(scaled, progress or _silent)
+        emulator = scaled.emulator(training.bounds, machines, points, mse, md)
+        noise = np.where(training.good, 1.0 / np.where(training.good, training.ivar, 1.0), 0.0).sum(axis=0)
+        noise /= np.maximum(training.good.sum(axis=0), 1)
+        return emulator, np.maximum(emulator.cv_mse.numpy() - noise, 0.0)
+
+    def _machines(self, scaled: _Scaled, progress: Progress) -> tuple[Machines, Tensor, Tensor, Tensor]:
+        """Machines of the learnt pixels, with their (gamma, c, epsilon), CV MSE and CV MD."""
+        labels, flux, usable = scaled.labels, scaled.flux, scaled.usable
+        if self.loss == "squared":
+            points = [Point(gamma, c, 0.0) for gamma, c in product(self.gamma, self.c)]
+            machines, chosen, mse, md = ridge(labels, flux, usable, self.gamma, self.c, progress)
+        else:
+            points = [Point(*values) for values in product(self.gamma, self.c, self.epsilon)]
+            kernels = {gamma: Kernel.of(labels, gamma) for gamma in self.gamma}
+            fold = folds_of(len(labels), self.n_folds, self.seed).to(labels.device)
+            solver = SOLVERS[self.solver]
+            mse, md = cross_validate(kernels, flux, usable, points, fold, solver, progress)
+            chosen = mse.argmin(dim=0)
+            machines = train(kernels, flux, usable, points, chosen, solver)
+        mse, md = (every.gather(0, chosen[None])[0] for every in (mse, md))
+        return machines, flux.new_tensor(points)[chosen], mse, md
+
+
+@dataclass(frozen=True)
+class _Scaled:
+    """A training set in the units of the machines.
+
+    Attributes
+    ----------
+    centre, unit : Tensor, shape (label,)
+    labels : Tensor, shape (star, label)
+    learnt : Tensor of bool, shape (wavelength,)
+        Pixels that any star has good; the others are left out below.
+    mean, spread : Tensor, shape (pixel,)
+    flux, usable : Tensor, shape (star, pixel)
+    """
+
+    centre: Tensor
+    unit: Tensor
+    labels: Tensor
+    learnt: Tensor
+    mean: Tensor
+    spread: Tensor
+    flux: Tensor
+    usable: Tensor
+
+    @classmethod
+    def of(cls, training: TrainingSet, device: str) -> _Scaled:
+        zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+        inputs, _ = scaled_inputs(torch.from_numpy(training.label_array), tuple(training.labels), zero, one)
+        centre, unit = inputs.mean(dim=0), inputs.std(dim=0)
+        learnt = torch.from_numpy(training.used)
+        usable = torch.from_numpy(training.good)[:, learnt]
+        flux = torch.from_numpy(training.flux)[:, learnt].double()
+        flux = torch.where(usable, flux, 0.0)
+        n_good = usable.sum(dim=0)
+        mean = flux.sum(dim=0) / n_good
+        away = torch.where(usable, flux - mean, 0.0)
+        spread = (away.square().sum(dim=0) / n_good).sqrt()
+        tensors = (centre, unit, (inputs - centre) / unit, learnt, mean, spread, away / spread, usable)
+        return cls(*(tensor.to(device) for tensor in tensors))
+
+    def emulator(
+        self,
+        bounds: dict[str, tuple[float, float]],
+        machines: Machines,
+        points: Tensor,
+        mse: Tensor,
+        md: Tensor,
+    ) -> KernelEmulator:
+        """The machines in units of labels and flux, on the CPU; pixels that were not learnt are 1."""
+        gamma, c, epsilon = points.unbind(dim=1)
+
+        def everywhere(values: Tensor, fill: float) -> Tensor:
+            out = values.new_full((*values.shape[:-1], len(self.learnt)), fill)
+            out[..., self.learnt] = values
+            return out.cpu()
+
+        return KernelEmulator(
+            bounds,
+            self.centre.cpu(),
+            self.unit.cpu(),
+            self.labels.cpu(),
+            dual=everywhere(machines.dual * self.spread, 0.0),
+            intercept=everywhere(machines.intercept * self.spread + self.mean, 1.0),
+            gamma=everywhere(gamma, float(gamma[0])),
+            c=everywhere(c, torch.nan),
+            epsilon=everywhere(epsilon, torch.nan),
+            cv_mse=everywhere(mse * self.spread.square(), torch.nan),
+            cv_md=everywhere(md * self.spread, torch.nan),
+        )
+
+
+def _silent(done: int, total: int, error: float) -> None:
+    """Report to nobody."""
+
+
+def _check_options(slam: SLAM) -> None:
+    for name, known in (("loss", LOSSES), ("solver", tuple(SOLVERS))):
+        if getattr(slam, name) not in known:
+            raise ValueError(
+                f"{name} {getattr(slam, name)!r} is not known; one of {list(known)} is required."
+            )
+    for name in ("c", "gamma", "epsilon"):
+        values = getattr(slam, name)
+        wrong = [v for v in values if not (np.isfinite(v) and (v > 0 or (v == 0 and name == "epsilon")))]
+        if wrong or not values:
+            raise ValueError(
+                f"{name} is {values}; at least one number, finite and positive, is required. Correct {wrong or 'it'}."
+            )
+    if slam.n_folds < 2:
+        raise ValueError(f"n_folds is {slam.n_folds}; at least 2 are required. The papers take 5 and 10.")
+    if slam.solver == "sklearn" and slam.loss == "squared":
+        raise ValueError(
+            "solver='sklearn' was asked for with loss='squared'; that loss is solved in closed form, all pixels at "
+            "once. Use solver='torch', or loss='epsilon'."
+        )
+    if slam.solver == "sklearn" and find_spec("sklearn") is None:
+        raise ValueError(
+            "solver='sklearn' was asked for and scikit-learn is not installed; it is required for that solver. Use "
+            "solver='torch', or install specxr[sklearn]."
+        )

@@ -1,0 +1,1 @@
+"""LASP: the fit of an empirical emulator, broadened, shifted and multiplied by a shape polynomial."""

@@ -1,0 +1,290 @@
+"""LASP: labels by fitting an empirical emulator of stellar spectra.
+
+Liang et al. (2025), Wu et al. (2011); the forward model is in ``forward``, the fit in ``kernels.least_squares``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from specxr.emulators import open_emulator
+from specxr.emulators.polynomial import PolynomialEmulator
+from specxr.estimators.base import Block, Output
+from specxr.estimators.lasp.fit import Fitter
+from specxr.estimators.lasp.forward import LN_TEFF, N_PARAMETERS
+from specxr.estimators.lasp.prepare import Prepared, fit_window, instrument_width, prepare
+from specxr.estimators.lasp.solvers import SINGLE_START, SOLVERS
+from specxr.estimators.observe import Observed, observe
+from specxr.estimators.outputs import labels_of, outputs_of, spectra_of
+from specxr.kernels.least_squares import LANES, in_lanes
+from specxr.spectra.grid import Grid
+from specxr.spectra.line_spread import LineSpread
+from specxr.vocabulary import Flag
+
+# Changes whenever the labels of the same options and emulator may change.
+CODE_VERSION = "2"
+
+_START = ("teff", "logg", "feh")
+_DTYPES = {"float64": torch.float64, "float32": torch.float32}
+
+
+@dataclass(frozen=True)
+class LASP:
+    """Radial velocity, Teff, logg, [Fe/H] and line broadening of each star.
+
+    The model is an emulator's spectrum, shifted and broadened by a Gaussian and multiplied by a polynomial; it is
+    fitted to the flux divided by a quantile of it.
+
+    Parameters
+    ----------
+    emulator : str, Path or PolynomialEmulator
+        A file (ULySS TGM ``.fits``, or ``.safetensors``), or "default" for the embedded one.
+    clean : bool
+        Reject outlying pixels and fit again until they no longer change (Clean); otherwise only masked pixels are
+        left out (No Clean).
+    two_stage : bool
+        Also divide the flux by the fitted shape and fit again, the official pipeline's second stage, and flag the
+        stars whose labels then differ by more than their errors. The labels are those of the first stage.
+    solver : {"lm", "adam", "curve_fit"}
+        Batched Levenberg-Marquardt with variable projection; the paper's Adam; scipy, one star at a time. The last
+        two begin at `start` or the best template, the first tries several starts and keeps the lowest cost.
+    start : tuple of float, optional
+        Teff [K], logg, [Fe/H] to begin with.
+    window : tuple of float
+        First and last wavelength of the fit [Angstrom], in the emulator's medium.
+    degree : int
+        Of the shape polynomial.
+    vsini : bool
+        Fit v sin i [km/s] (Gray's profile, limb darkening 0.6) on top of the instrument's Gaussian, in place of one
+        Gaussian for both.
+    line_spread : LineSpread, optional
+        Line spread of the spectra, used with `vsini`; the cube's, if it is not given.
+    quantile : float
+        Of the flux, by which it is divided.
+    weighted : bool
+        Weigh pixels by their inverse variance. Errors are then those that the variances imply; otherwise they are
+        scaled by the residuals.
+    device : str
+        "cpu" or "cuda".
+    dtype : {"float64", "float32"}
+        Of the arithmetic; the Jacobian is in single precision in either.
+    save_model : bool
+        Also give ``model(star, wavelength)``, in units of the observed flux, and ``fit_mask``.
+
+    References
+    ----------
+    Liang, J.-C., et al. 2025, Scalable Stellar Parameter Inference Using Python-based LASP, sections 2.1-2.2.
+    Wu, Y., et al. 2011, Research in Astronomy and Astrophysics, 11, 924.
+
+    Examples
+    --------
+    >>> import specxr
+    >>> lasp = specxr.LASP("default")
+    >>> lasp.labels
+    ('rv', 'teff', 'logg', 'feh', 'sigma')
+    """
+
+    emulator: str | Path | PolynomialEmulator = "default"
+    clean: bool = False
+    two_stage: bool = False
+    solver: str = "lm"
+    start: tuple[float, float, float] | None = None
+    window: tuple[float, float] = (4200.0, 5700.0)
+    degree: int = 50
+    vsini: bool = False
+    line_spread: LineSpread | None = None
+    quantile: float = 0.5
+    weighted: bool = False
+    device: str = "cpu"
+    dtype: str = "float64"
+    save_model: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.emulator, PolynomialEmulator):
+            object.__setattr__(self, "emulator", open_emulator(self.emulator))
+        object.__setattr__(self, "window", (float(self.window[0]), float(self.window[1])))
+        if self.start is not None:
+            object.__setattr__(self, "start", tuple(float(value) for value in self.start))
+        _check_options(self)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What it infers."""
+        return ("rv", "teff", "logg", "feh", "vsini" if self.vsini else "sigma")
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """Every variable of a block."""
+        chi2 = "chi-squared over the pixels used"
+        if not self.weighted:
+            chi2 = "sum of squared residuals of flux / median(flux) over the pixels used"
+        return outputs_of(self.labels, self.save_model, chi2)
+
+    @property
+    def _emulator(self) -> PolynomialEmulator:
+        assert isinstance(self.emulator, PolynomialEmulator)
+        return self.emulator
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Options and the emulator that produced the labels."""
+        return {
+            "estimator": "LASP",
+            "estimator_version": CODE_VERSION,
+            "emulator": self._emulator.name,
+            "emulator_fingerprint": self._emulator.fingerprint,
+            "clean": self.clean,
+            "two_stage": self.two_stage,
+            "solver": self.solver,
+            "start": self.start,
+            "window": list(self.window),
+            "degree": self.degree,
+            "vsini": self.vsini,
+            "line_spread": None if self.line_spread is None else self.line_spread.to_json(),
+            "quantile": self.quantile,
+            "weighted": self.weighted,
+            "device": self.device,
+            "dtype": self.dtype,
+            "errors": "inverse of J^T J"
+            + ("" if self.weighted else ", scaled by the mean squared residual over n_good - 5"),
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """Content hash of options, emulator and code version."""
+        content = json.dumps({**self.provenance, "save_model": self.save_model}, sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    def check(self, grid: Grid) -> None:
+        """Raise before anything is computed where this grid cannot be fitted.
+
+        Raises
+        ------
+        ValueError
+            The grid is not logarithmic, leaves too few pixels in the window, or is not covered by the emulator.
+        """
+        pixels = fit_window(grid, self._emulator, self.window)
+        found = pixels.stop - pixels.start
+        needed = self.degree + 1 + N_PARAMETERS
+        if found <= needed:
+            raise ValueError(
+                f"{found} pixels of the cube lie in the window {self.window[0]:g}-{self.window[1]:g} A"
+                f" ({self._emulator.medium}); more than {needed} are needed for a polynomial of degree"
+                f" {self.degree} and {N_PARAMETERS} labels. Widen `window`, or lower `degree`."
+            )
+        self._emulator.check_coverage(grid[pixels].edges, grid.medium)
+        if self.vsini:
+            instrument_width(self._emulator, grid[pixels], self.line_spread or grid.line_spread)
+
+    def estimate(self, block: Block) -> dict[str, NDArray[Any]]:
+        """Fit every star of a block; see ``outputs`` for what comes back."""
+        prepared = self.prepare(block.grid)
+        observed = observe(block, prepared, self.degree, self.quantile, self.weighted)
+        fitter = Fitter(prepared, SOLVERS[self.solver], LANES[prepared.lower.device.type])
+        starts, tried = self._starts(block, prepared, observed, fitter.lanes)
+        first = fit = fitter.from_starts(observed, starts, tried)
+        if self.clean:
+            fit = fitter.clean(observed, first)
+        others = {}
+        if self.clean:
+            others[Flag.CLEAN_DISAGREES] = first
+        if self.two_stage:
+            others[Flag.STAGES_DISAGREE] = fitter.second_stage(observed, fit)
+        out = labels_of(self.labels, prepared, observed, fit, others, self.weighted)
+        if self.save_model:
+            out |= spectra_of(block, prepared, observed, fit, fitter.lanes)
+        return out
+
+    def _starts(
+        self, block: Block, prepared: Prepared, observed: Observed, lanes: int
+    ) -> tuple[Tensor, Tensor]:
+        """Starts of each star, shapes (fitted, start, 5) and (fitted, start): templates, then what was given."""
+        flux, root = observed.flux, observed.root
+
+        def templates(index: Tensor) -> Tensor:
+            parameters, tried = prepared.coarse.starts(flux[index], root[index])
+            return torch.cat((parameters, tried[..., None]), dim=2)
+
+        found = in_lanes(templates, len(flux), lanes, flux.device)
+        every = torch.cat(found) if found else flux.new_zeros((0, 1, N_PARAMETERS + 1))
+        starts, tried = every[..., :N_PARAMETERS], every[..., N_PARAMETERS] > 0
+        given = self._given(block, observed, starts[:, 0])
+        if self.solver in SINGLE_START:
+            starts, tried = starts[:, :1], tried[:, :1]
+            if given is not None:
+                usable = torch.isfinite(given).all(dim=1)[:, None]
+                starts = torch.where(usable, given, starts[:, 0])[:, None]
+        elif given is not None:
+            starts = torch.cat((starts, given[:, None]), dim=1)
+            tried = torch.cat((tried, torch.isfinite(given).all(dim=1)[:, None]), dim=1)
+        return starts, tried
+
+    def _given(self, block: Block, observed: Observed, best: Tensor) -> Tensor | None:
+        """Starts from outside, shape (fitted, 5), with the velocity and width of the best template."""
+        if block.start is not None:
+            labels = torch.from_numpy(np.asarray(block.start, "f8")[observed.star]).to(
+                best.device, best.dtype
+            )
+        elif self.start is not None:
+            labels = best.new_tensor(self.start).expand(len(best), 3)
+        else:
+            return None
+        labels = torch.cat((labels[:, :1].log(), labels[:, 1:]), dim=1)
+        return torch.cat((best[:, :LN_TEFF], labels), dim=1)
+
+    def prepare(self, grid: Grid) -> Prepared:
+        """Bring the emulator to a grid; kept for the next block."""
+        self.check(grid)
+        return prepare(
+            self._emulator,
+            grid,
+            self.window,
+            self.degree,
+            self.vsini,
+            self.line_spread or grid.line_spread,
+            _DTYPES[self.dtype],
+            torch.device(self.device),
+        )
+
+
+def _check_options(lasp: LASP) -> None:
+    allowed = {"solver": tuple(SOLVERS), "dtype": tuple(_DTYPES)}
+    for name, values in allowed.items():
+        if getattr(lasp, name) not in values:
+            raise ValueError(
+                f"{name} {getattr(lasp, name)!r} is not known; one of {list(values)} is required. Choose one of these."
+            )
+    kind = lasp.device.partition(":")[0]
+    if kind not in LANES:
+        raise ValueError(f"device {lasp.device!r} is not known; one of {list(LANES)} is required. Use 'cpu'.")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            "device 'cuda' was asked for, but torch finds no GPU; one is required. Use device='cpu', or install a"
+            " CUDA build of torch on a machine with a GPU."
+        )
+    if not lasp.window[0] < lasp.window[1]:
+        raise ValueError(
+            f"window {lasp.window} is empty; a first wavelength below the last one is required. Give it as (first,"
+            " last) in Angstrom."
+        )
+    if lasp.degree < 0:
+        raise ValueError(f"degree is {lasp.degree}; 0 or more is required. Choose a degree, 50 as published.")
+    if not 0 < lasp.quantile < 1:
+        raise ValueError(f"quantile is {lasp.quantile}; between 0 and 1 is required. Use 0.5 as published.")
+    if lasp.start is not None:
+        for name, value in zip(_START, lasp.start, strict=True):
+            low, high = lasp._emulator.bounds[name]
+            if not low <= value <= high:
+                raise ValueError(
+                    f"start has {name} = {value:g}; {low:g} to {high:g}, the emulator's bounds, are required."
+                    " Choose a start within them."
+                )

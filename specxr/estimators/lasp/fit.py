@@ -1,0 +1,150 @@
+"""The LASP fit of a block: several starts, cleaning, a second stage; each star for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from specxr.estimators.lasp.prepare import Prepared
+from specxr.estimators.lasp.solvers import Problem, Solver
+from specxr.estimators.observe import Observed
+from specxr.kernels.clean import FORGIVEN_FIRST, FORGIVEN_LATER, clean
+from specxr.kernels.least_squares import Solution, in_lanes
+
+TOLERANCE = 1e-6
+# While pixels are still being rejected the solution need not be better than this.
+ROUGH_TOLERANCE = 1e-4
+MAX_ROUNDS = 12
+# A polynomial that falls below this share of the median flux cannot be divided by.
+LEAST_SHAPE = 0.05
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Where the fit of each star ended.
+
+    Attributes
+    ----------
+    solution : Solution
+        One job a star.
+    root : Tensor, shape (star, pixel)
+        Root of the weights of the last fit.
+    """
+
+    solution: Solution
+    root: Tensor
+
+
+@dataclass(frozen=True)
+class Fitter:
+    """Fits observed spectra with one solver.
+
+    Attributes
+    ----------
+    prepared : Prepared
+    solver : callable
+        One of ``solvers.SOLVERS``.
+    lanes : int
+        Stars in one batch, see ``least_squares``.
+    """
+
+    prepared: Prepared
+    solver: Solver
+    lanes: int
+
+    def solve(self, flux: Tensor, root: Tensor, star: Tensor, start: Tensor, tolerance: float) -> Solution:
+        """Fit jobs: spectra ``flux[star]`` from ``start``."""
+        problem = Problem(self.prepared.model, flux, root)
+        return self.solver(
+            problem, star, start, self.prepared.lower, self.prepared.upper, tolerance, self.lanes
+        )
+
+    def from_starts(self, observed: Observed, starts: Tensor, tried: Tensor) -> Fit:
+        """Fit each star from all its starts and keep the lowest cost; shapes (star, start, 5), (star, start)."""
+        star, which = torch.nonzero(tried, as_tuple=True)
+        jobs = self.solve(observed.flux, observed.root, star, starts[star, which], TOLERANCE)
+        return Fit(_lowest(jobs, star, len(starts)), observed.root)
+
+    def clean(self, observed: Observed, fit: Fit) -> Fit:
+        """Reject outlying pixels and fit again, until the pixels no longer change.
+
+        A star whose rejections come back to where they were, or do not end, keeps its last ones.
+        """
+        solution, root = fit.solution, fit.root.clone()
+        active = torch.arange(len(root), device=root.device)
+        # A random sum tells masks apart at eight bytes each.
+        key = torch.randint(2**40, root.shape[1:], generator=torch.Generator().manual_seed(0)).to(root.device)
+        seen = ((root > 0) * key).sum(dim=1, keepdim=True)
+        for number in range(MAX_ROUNDS):
+            forgiven = FORGIVEN_FIRST if number == 0 else FORGIVEN_LATER
+            used = self._clean_round(observed, solution, root, active, forgiven)
+            changed = (used != (root[active] > 0)).any(dim=1)
+            sums = (used * key).sum(dim=1, keepdim=True)
+            changed &= ~(sums == seen[active]).any(dim=1)
+            active, used = active[changed], used[changed]
+            if not len(active):
+                break
+            root[active] = torch.where(used, observed.root[active], 0.0)
+            seen = torch.cat((seen, ((root > 0) * key).sum(dim=1, keepdim=True)), dim=1)
+            solution = self._again(observed.flux, root, solution, active, ROUGH_TOLERANCE)
+        everyone = torch.arange(len(root), device=root.device)
+        return Fit(self._again(observed.flux, root, solution, everyone, TOLERANCE), root)
+
+    def second_stage(self, observed: Observed, fit: Fit) -> Fit:
+        """Divide by the fitted shape and fit again, the official pipeline's scheme (Liang et al. 2025, note 11)."""
+        shape = self._in_lanes(
+            lambda i: (
+                self.prepared.model.fit_shape(fit.solution.parameters[i], observed.flux[i], fit.root[i])[
+                    0
+                ].polynomial
+            ),
+            len(fit.root),
+        ).clamp(min=LEAST_SHAPE)
+        everyone = torch.arange(len(fit.root), device=fit.root.device)
+        # Pixels now weigh alike in the corrected flux.
+        return Fit(self._again(observed.flux / shape, fit.root, fit.solution, everyone, TOLERANCE), fit.root)
+
+    def _again(
+        self, flux: Tensor, root: Tensor, solution: Solution, star: Tensor, tolerance: float
+    ) -> Solution:
+        """Fit some stars again from where they are."""
+        found = self.solve(flux, root, star, solution.parameters[star], tolerance)
+        merged = {name: getattr(solution, name).clone() for name in Solution.__dataclass_fields__}
+        for name, values in merged.items():
+            new = getattr(found, name)
+            values[star] = new + values[star] if name == "n_iter" else new
+        return Solution(**merged)
+
+    def _clean_round(
+        self, observed: Observed, solution: Solution, root: Tensor, star: Tensor, forgiven: float
+    ) -> Tensor:
+        """Pixels to use next, shape (len(star), pixel)."""
+
+        def one(index: Tensor) -> Tensor:
+            some = star[index]
+            flux, weight = observed.flux[some], root[some]
+            _, model = self.prepared.model.fit_shape(solution.parameters[some], flux, weight)
+            usable = observed.root[some] > 0
+            return clean(torch.where(usable, flux - model, 0.0), model, usable, weight > 0, forgiven)
+
+        return self._in_lanes(one, len(star))
+
+    def _in_lanes(self, function: Callable[[Tensor], Tensor], n: int) -> Tensor:
+        device = self.prepared.lower.device
+        found = in_lanes(function, n, self.lanes, device)
+        return torch.cat(found) if found else function(torch.zeros(0, dtype=torch.int64, device=device))
+
+
+def _lowest(jobs: Solution, star: Tensor, n_star: int) -> Solution:
+    """The job of lowest cost of each star; evaluations are added up."""
+    cost = torch.where(torch.isfinite(jobs.cost), jobs.cost, torch.inf)
+    lowest = cost.new_full((n_star,), torch.inf).scatter_reduce(0, star, cost, "amin")
+    number = torch.arange(len(star), device=star.device)
+    number = torch.where(cost <= lowest[star], number, len(star))
+    best = number.new_full((n_star,), len(star)).scatter_reduce(0, star, number, "amin")
+    chosen = {name: getattr(jobs, name)[best] for name in Solution.__dataclass_fields__}
+    n_iter = torch.zeros(n_star, dtype=jobs.n_iter.dtype, device=star.device).index_add(0, star, jobs.n_iter)
+    return replace(Solution(**chosen), n_iter=n_iter)

@@ -1,0 +1,111 @@
+"""Three solvers of one problem: batched Levenberg-Marquardt, the paper's Adam, and scipy one star at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import curve_fit
+from torch import Tensor
+
+from specxr.estimators.lasp.forward import ForwardModel
+from specxr.kernels.adam import adam
+from specxr.kernels.least_squares import Linearisation, Solution, in_lanes, levenberg_marquardt
+from specxr.vocabulary import Result
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Spectra and the model that is fitted to them.
+
+    Attributes
+    ----------
+    model : ForwardModel
+    flux, root : Tensor, shape (star, pixel)
+        Normalised flux and the root of the weight.
+    """
+
+    model: ForwardModel
+    flux: Tensor
+    root: Tensor
+
+    def linearise(self, parameters: Tensor, star: Tensor) -> Linearisation:
+        """Cost, gradient and Gauss-Newton matrix at parameters (job, 5) of stars (job,)."""
+        return self.model.linearise(parameters, self.flux[star], self.root[star])
+
+
+# (problem, star, start, lower, upper, tolerance, lanes) -> Solution, see ``least_squares``.
+Solver = Callable[[Problem, Tensor, Tensor, Tensor, Tensor, float, int], Solution]
+
+
+def solve_lm(
+    problem: Problem, star: Tensor, start: Tensor, lower: Tensor, upper: Tensor, tolerance: float, lanes: int
+) -> Solution:
+    """Batched Levenberg-Marquardt with variable projection."""
+    return levenberg_marquardt(
+        problem.linearise, star, start, lower, upper, lanes=lanes, n_extra=1, rtol=tolerance
+    )
+
+
+def solve_adam(
+    problem: Problem, star: Tensor, start: Tensor, lower: Tensor, upper: Tensor, tolerance: float, lanes: int
+) -> Solution:
+    """Adam as Liang et al. (2025) set it, but each star with its own state and end; no use of ``tolerance``."""
+    n_pixel = problem.model.shape.inside.sum().item()
+    return adam(problem.linearise, star, start, lower, upper, lanes=lanes, n_extra=1, n_pixel=int(n_pixel))
+
+
+def solve_curve_fit(
+    problem: Problem, star: Tensor, start: Tensor, lower: Tensor, upper: Tensor, tolerance: float, lanes: int
+) -> Solution:
+    """`scipy.optimize.curve_fit`, one star after the other, with numerical derivatives: LASP-CurveFit's way.
+
+    The slow reference that the others are tested against; no use of ``tolerance``, scipy's own is 1e-8.
+    """
+    found = start.clone()
+    n_iter = torch.zeros(len(star), dtype=torch.int16, device=start.device)
+    result = torch.full((len(star),), int(Result.CONVERGED), dtype=torch.uint8, device=start.device)
+    bounds = (lower.double().cpu().numpy(), upper.double().cpu().numpy())
+    for job in range(len(star)):
+        flux, root = problem.flux[star[job]][None], problem.root[star[job]][None]
+        count = 0
+
+        def model(
+            _: object, *parameters: float, flux: Tensor = flux, root: Tensor = root
+        ) -> NDArray[np.float64]:
+            nonlocal count
+            count += 1
+            point = torch.tensor([parameters], dtype=flux.dtype, device=flux.device)
+            value = problem.model.fit_shape(point, flux, root)[1] * root
+            return value[0].double().cpu().numpy()
+
+        wanted = (flux * root)[0].double().cpu().numpy()
+        begin = np.clip(start[job].double().cpu().numpy(), *bounds)
+        try:
+            best, _ = curve_fit(model, np.arange(len(wanted)), wanted, p0=begin, bounds=bounds)
+            found[job] = torch.from_numpy(best)
+        except RuntimeError:  # scipy's word for no convergence
+            result[job] = int(Result.MAX_ITER)
+        n_iter[job] = count
+    at = _linearise(problem, star, found, lanes)
+    return Solution(found, at.cost, at.gradient, at.hessian, at.extra, result, n_iter)
+
+
+def _linearise(problem: Problem, star: Tensor, parameters: Tensor, lanes: int) -> Linearisation:
+    parts: list[Linearisation] = []
+
+    def one(index: Tensor) -> Tensor:
+        parts.append(problem.linearise(parameters[index], star[index]))
+        return index
+
+    in_lanes(one, len(star), lanes, star.device)
+    names = ("cost", "gradient", "hessian", "extra")
+    return Linearisation(*(torch.cat([getattr(part, name) for part in parts])[: len(star)] for name in names))
+
+
+SOLVERS: dict[str, Solver] = {"lm": solve_lm, "adam": solve_adam, "curve_fit": solve_curve_fit}
+# As published, these begin where they are told and nowhere else.
+SINGLE_START = ("adam", "curve_fit")

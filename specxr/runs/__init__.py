@@ -1,0 +1,1 @@
+"""Bulk runs: the blocks of a cube fitted on a Dask cluster, with a ledger of what is done."""

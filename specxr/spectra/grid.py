@@ -1,0 +1,152 @@
+"""The wavelength grid that all spectra of a cube share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from specxr.content import short_fingerprint
+from specxr.spectra.line_spread import LineSpread
+
+# Pixels; the float32 wavelengths of survey files move a pixel by 0.02.
+SAME_PIXEL = 0.05
+# Relative difference of two resolving powers that is borne: the nominal line spread of an instrument and the one that
+# is measured on its spectra differ by about that.
+_SAME_POWER = 0.15
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """The wavelength grid that all spectra of a cube share.
+
+    Parameters
+    ----------
+    wavelength : ndarray, shape (wavelength,)
+        Pixel centres [Angstrom], increasing.
+    medium : {"vacuum", "air"}
+    sampling : {"log10", "linear"}
+    step : float
+        Pixel width in log10(Angstrom) or in Angstrom.
+    line_spread : LineSpread, optional
+        How broad the instrument makes lines. It does not tell grids apart.
+    normalisation : str, optional
+        JSON of the `Normalisation` by which the flux was divided already; empty for flux in the survey's own units.
+        It does not tell grids apart.
+    """
+
+    wavelength: NDArray[np.float64]
+    medium: str
+    sampling: str
+    step: float
+    line_spread: LineSpread | None = None
+    normalisation: str = ""
+
+    @property
+    def edges(self) -> NDArray[np.float64]:
+        """Pixel edges [Angstrom], shape (wavelength + 1,)."""
+        half = 0.5 * self.step
+        if self.sampling == "log10":
+            lower = self.wavelength * 10.0**-half
+            return np.append(lower, self.wavelength[-1] * 10.0**half)
+        return np.append(self.wavelength - half, self.wavelength[-1] + half)
+
+    @property
+    def ln_step(self) -> float:
+        """Pixel width in ln(wavelength); the grid must be log10."""
+        self.check_log10("these spectra")
+        return self.step * math.log(10.0)
+
+    def check_log10(self, what: str) -> None:
+        """Raise ``ValueError`` unless the steps are log10; `what` names the spectra in the message."""
+        if self.sampling != "log10":
+            raise ValueError(
+                f"{what} are sampled in steps of {self.sampling}; steps of log10 are required, on which a velocity is a "
+                "shift. Resample them to a log10 grid."
+            )
+
+    def index(self, wavelength: ArrayLike) -> NDArray[np.float64]:
+        """Pixel numbers, with their fractions, of wavelengths [Angstrom] in the grid's medium."""
+        wavelength = np.asarray(wavelength, dtype=np.float64)
+        if self.sampling == "log10":
+            return np.asarray(np.log10(wavelength / self.wavelength[0]) / self.step)
+        return np.asarray((wavelength - self.wavelength[0]) / self.step)
+
+    def part_of(self, other: Grid, what: str) -> slice:
+        """Pixels of another grid that are the pixels of this one.
+
+        Parameters
+        ----------
+        other : Grid
+            The grid of a cube.
+        what : str
+            Name, for the message, of the model that was trained on this grid.
+
+        Raises
+        ------
+        ValueError
+            The grids, the resolving powers or the normalisations are not alike; the message says what differs.
+        """
+        for name in ("medium", "sampling"):
+            found, needed = getattr(other, name), getattr(self, name)
+            if found != needed:
+                raise ValueError(
+                    f"the cube's wavelengths have the {name} {found}; {what} was trained on {needed}. Resample the cube, "
+                    "or train on spectra like these."
+                )
+        position = other.index(self.wavelength)
+        first = int(round(position[0]))
+        stop = first + self.wavelength.size
+        if first < 0 or stop > other.wavelength.size:
+            raise ValueError(
+                f"the cube covers {other.span}; {what} was trained on {self.span}, which the cube must cover. Train on "
+                "the cube's range."
+            )
+        departure = float(np.abs(position - first - np.arange(self.wavelength.size)).max())
+        if departure > SAME_PIXEL:
+            raise ValueError(
+                f"the cube's pixels depart by {departure:.3g} pixels from those that {what} was trained on (step "
+                f"{other.step:g}, trained {self.step:g}); at most {SAME_PIXEL} is required. Resample the cube to the "
+                "grid of the training set."
+            )
+        self._check_alike(other, what)
+        return slice(first, stop)
+
+    def _check_alike(self, other: Grid, what: str) -> None:
+        """Compare line spreads, where both are known, and normalisations."""
+        if self.line_spread is not None and other.line_spread is not None:
+            ours = float(np.median(self.line_spread.resolving_power(self.wavelength)))
+            theirs = float(np.median(other.line_spread.resolving_power(self.wavelength)))
+            if abs(theirs / ours - 1.0) > _SAME_POWER:
+                raise ValueError(
+                    f"the cube has a resolving power of {theirs:.4g}; {what} was trained on {ours:.4g}, and they may "
+                    f"differ by {_SAME_POWER:.0%}. Bring the cube to the lower one, or train on spectra like these."
+                )
+        if other.normalisation and other.normalisation != self.normalisation:
+            raise ValueError(
+                f"the cube was normalised by {other.normalisation}; {what} requires {self.normalisation or 'none'}. "
+                "Give the cube as observed (it is normalised here), or train on spectra normalised alike."
+            )
+
+    @property
+    def span(self) -> str:
+        """First and last wavelength, to print."""
+        return f"{self.wavelength[0]:.1f}-{self.wavelength[-1]:.1f} Angstrom"
+
+    @property
+    def fingerprint(self) -> str:
+        """Content hash, for caches and provenance."""
+        wavelength = np.ascontiguousarray(self.wavelength, dtype="<f8")
+        return short_fingerprint(wavelength, self.medium, self.sampling, self.step)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Grid) and self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def __getitem__(self, pixels: slice) -> Grid:
+        """Return a window of the grid."""
+        return replace(self, wavelength=self.wavelength[pixels])

@@ -1,0 +1,186 @@
+"""Training sets: normalised spectra on one grid with their labels, checked before anything is learnt from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specxr.content import short_fingerprint
+from specxr.spectra.grid import Grid
+from specxr.spectra.pixels import usable
+from specxr.vocabulary import LABELS, UNUSABLE_NORMALISED
+
+# A fit finds these from where lines lie and how wide they are beyond the training set; they are not learnt.
+NOT_LEARNT = ("rv", "sigma")
+
+# A pixel is learnt if so many of the stars have it: beside a masked band, velocities leave it to a few of them.
+_LEAST_SHARE = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSet:
+    """Spectra at rest, over their continuum, with known labels.
+
+    Parameters
+    ----------
+    grid : Grid
+        With the recipe of the normalisation, which observations go through as well; where it is empty, observations
+        are taken as they come.
+    flux, ivar : ndarray, shape (star, wavelength)
+        Normalised flux and its inverse variance.
+    mask : ndarray of unsigned int, shape (star, wavelength)
+        Bits of ``vocabulary.MaskBit``.
+    labels : mapping of str to ndarray, shape (star,)
+        By names of the vocabulary, in the order in which they are to be inferred.
+    provenance : mapping, optional
+        What the trained model is to remember of where they come from, as JSON types: generator, line spread, ...
+    """
+
+    grid: Grid
+    flux: NDArray[Any]
+    ivar: NDArray[Any]
+    mask: NDArray[Any]
+    labels: Mapping[str, NDArray[np.float64]]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.flux)
+
+    def __getitem__(self, stars: NDArray[Any]) -> TrainingSet:
+        """Return some of the stars."""
+        return replace(
+            self,
+            flux=self.flux[stars],
+            ivar=self.ivar[stars],
+            mask=self.mask[stars],
+            labels={name: values[stars] for name, values in self.labels.items()},
+        )
+
+    @cached_property
+    def good(self) -> NDArray[np.bool_]:
+        """Pixels that can be learnt from, shape (star, wavelength)."""
+        return usable(self.flux, self.ivar, self.mask, UNUSABLE_NORMALISED)
+
+    @cached_property
+    def used(self) -> NDArray[np.bool_]:
+        """Pixels that enough stars have good, shape (wavelength,); the others are neither learnt nor fitted."""
+        return np.asarray(self.good.sum(axis=0) >= max(2.0, _LEAST_SHARE * len(self)))
+
+    @property
+    def label_array(self) -> NDArray[np.float64]:
+        """Labels of shape (star, label)."""
+        return np.stack([np.asarray(values, dtype=np.float64) for values in self.labels.values()], axis=1)
+
+    @property
+    def bounds(self) -> dict[str, tuple[float, float]]:
+        """Lowest and highest value of each label."""
+        return {name: (float(np.min(v)), float(np.max(v))) for name, v in self.labels.items()}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Content hash of spectra, labels, grid and normalisation."""
+        labels = {name: np.ascontiguousarray(values, dtype="<f8") for name, values in self.labels.items()}
+        spectra = (np.where(self.good, values, 0.0).astype("<f4") for values in (self.flux, self.ivar))
+        return short_fingerprint(
+            self.grid.fingerprint, self.grid.normalisation, list(labels), *labels.values(), *spectra
+        )
+
+    def check(self) -> None:
+        """Raise ``ValueError`` where nothing sensible could be learnt from it."""
+        self.grid.check_log10("the training spectra")
+        self._check_shapes()
+        self._check_labels()
+        self._check_spectra()
+
+    def _check_shapes(self) -> None:
+        n_star = len(self.flux)
+        shape = (n_star, self.grid.wavelength.size)
+        for name in ("flux", "ivar", "mask"):
+            found = getattr(self, name).shape
+            if found != shape:
+                raise ValueError(
+                    f"{name} of the training set has shape {found}; {shape} is required, stars by wavelengths. "
+                    "Correct the array, or the grid."
+                )
+        for name, values in self.labels.items():
+            if np.shape(values) != (n_star,):
+                raise ValueError(
+                    f"the training label {name} has shape {np.shape(values)}; ({n_star},) is required, one for each "
+                    "spectrum. Align labels and spectra."
+                )
+
+    def _check_labels(self) -> None:
+        if not self.labels:
+            raise ValueError(
+                "the training set has no labels; at least one is required. Name what is to be learnt."
+            )
+        for name in self.labels:
+            if name not in LABELS or name in NOT_LEARNT:
+                known = ", ".join(label for label in LABELS if label not in NOT_LEARNT)
+                raise ValueError(
+                    f"the training label {name!r} cannot be learnt; one of {known} is required. Rename it, or add it "
+                    "to specxr.vocabulary."
+                )
+        n_star, n_label = self.label_array.shape
+        if n_star <= n_label:
+            raise ValueError(
+                f"the training set has {n_star} stars for {n_label} labels; more stars than labels are required, and "
+                "hundreds are sensible. Add stars, or drop labels."
+            )
+        for name, values in self.labels.items():
+            lost = int((~np.isfinite(values)).sum())
+            if lost:
+                raise ValueError(
+                    f"the training label {name} is not finite for {lost} of {n_star} stars; finite values are "
+                    "required. Select the stars that have it, e.g. cube.isel(star=np.isfinite(cube[name]))."
+                )
+            if np.ptp(values) == 0:
+                raise ValueError(
+                    f"the training label {name} is {values[0]:g} for every star; a label that varies is required. "
+                    "Leave it out, or add stars."
+                )
+        self._check_label_pairs()
+
+    def _check_label_pairs(self) -> None:
+        names = list(self.labels)
+        correlation = np.atleast_2d(np.corrcoef(self.label_array.T))
+        for i, j in zip(*np.triu_indices(len(names), 1), strict=True):
+            if abs(correlation[i, j]) > 1.0 - 1e-9:
+                raise ValueError(
+                    f"the training labels {names[i]} and {names[j]} are the same up to scale and zero point; labels "
+                    "that vary on their own are required. Leave one of them out."
+                )
+
+    def _check_spectra(self) -> None:
+        empty = ~self.good.any(axis=1)
+        if empty.any():
+            raise ValueError(
+                f"{empty.sum()} training spectra have no good pixel, the first in row {np.argmax(empty)}; unmasked, "
+                "finite flux with inverse variance is required. Select the stars that have it."
+            )
+        highest = np.where(self.good, self.flux, -np.inf).max(axis=0)
+        lowest = np.where(self.good, self.flux, np.inf).min(axis=0)
+        flat = self.used & (highest == lowest)
+        if flat.any():
+            raise ValueError(
+                f"{flat.sum()} pixels have the same flux in every training spectrum, the first at "
+                f"{self.grid.wavelength[np.argmax(flat)]:.1f} Angstrom; flux that varies is required. Mask these "
+                "pixels in all stars, or cut them off."
+            )
+        self._check_copies()
+
+    def _check_copies(self) -> None:
+        _, inverse, count = np.unique(self.label_array, axis=0, return_inverse=True, return_counts=True)
+        same = np.flatnonzero(count[inverse] > 1)  # spectra that differ in their labels need not be compared
+        _, first = np.unique(np.where(self.good[same], self.flux[same], 0.0), axis=0, return_index=True)
+        if len(first) < len(same):
+            twice = np.setdiff1d(same, same[first])
+            raise ValueError(
+                f"{len(twice)} training spectra are there twice, the first in row {twice[0]}; each once is required,"
+                " or what is held out would have been learnt. Drop the copies."
+            )

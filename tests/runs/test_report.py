@@ -1,0 +1,162 @@
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from support.fakes import Mean, write_fake_cube
+from support.simulated import GRID, spectra
+from typer.testing import CliRunner
+
+import specxr
+from specxr.cli import app
+from specxr.cubes.schema import make_cube
+from specxr.cubes.store import write_cube, write_labels
+from specxr.runs import cluster, ledger
+from specxr.runs.report import write_report
+
+FIGURES = [
+    "throughput over time",
+    "Kiel diagram",
+    "result codes",
+    "label distributions",
+    "residual by wavelength",
+]
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
+    None,
+)
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory) -> tuple[Path, specxr.LASP]:
+    """60 stars, fitted by a bulk run in three blocks."""
+    path = tmp_path_factory.mktemp("report") / "cube <b>.zarr"
+    flux, _ = spectra(60, seed=5)
+    ones = np.ones(flux.shape, "f4")
+    cube = make_cube(flux, ones, np.zeros(flux.shape, "u1"), GRID, obsid=np.arange(60))
+    write_cube(cube, path, star_chunk=20)
+    lasp = specxr.LASP("default", dtype="float32")
+    with cluster.local(1) as client:
+        specxr.run(path, lasp, name="lasp", client=client)
+    return path, lasp
+
+
+def in_chromium(page: Path, script: str) -> tuple[str, str]:
+    """The page after a script ran in it, and what the browser logged."""
+    probe = page.with_name("probe.html")
+    probe.write_text(page.read_text() + f"<script>{script}</script>")
+    command = [
+        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+        f"--user-data-dir={page.parent / 'profile'}", "--virtual-time-budget=5000",
+        "--enable-logging=stderr", "--dump-dom", probe.as_uri(),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    return done.stdout, done.stderr
+
+
+def test_a_report_holds_all_figures_and_needs_nothing_else(fitted, tmp_path):
+    path, lasp = fitted
+    write_report(path, "lasp", tmp_path / "report.html", lasp)
+    page = (tmp_path / "report.html").read_text()
+    assert re.findall('<img alt="([^"]*)"', page) == FIGURES
+    assert "<script" not in page
+    assert re.findall(r'(?:src|href)="(?!data:image/png;base64,)', page) == []
+    assert "60 of 60" in page
+    assert "complete" in page
+    assert "lasp of cube &lt;b&gt;.zarr" in page
+    assert "<b>.zarr" not in page
+    for name in ("specxr", "torch", "zarr", "degree", lasp.fingerprint):
+        assert f"<td>{name}</td>" in page
+    assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)")
+def test_a_report_opens_in_a_browser_without_errors(fitted, tmp_path):
+    path, lasp = fitted
+    write_report(path, "lasp", tmp_path / "report.html", lasp)
+    script = (
+        "addEventListener('load', () => { document.title = [...document.images]"
+        ".map(i => i.alt + ':' + (i.complete && i.naturalWidth > 300 && i.width > 200)).join(';') })"
+    )
+    page, log = in_chromium(tmp_path / "report.html", script)
+    assert re.search("<title>(.*)</title>", page)[1] == ";".join(f"{name}:true" for name in FIGURES)
+    assert "CONSOLE" not in log
+    # The test can see errors where there are some.
+    _, log = in_chromium(tmp_path / "report.html", "nobody.defined.this()")
+    assert "CONSOLE" in log
+    assert "nobody is not defined" in log
+
+
+def test_residuals_are_those_of_the_estimator_of_the_run(fitted, tmp_path):
+    path, _ = fitted
+    for estimator, said in ((None, "was not given"), (specxr.LASP("default"), "was another one")):
+        write_report(path, "lasp", tmp_path / "report.html", estimator)
+        page = (tmp_path / "report.html").read_text()
+        assert re.findall('<img alt="([^"]*)"', page) == FIGURES[:-1]
+        assert said in page
+
+
+def test_failed_and_missing_blocks_are_shown(fitted, tmp_path):
+    path = tmp_path / "cube.zarr"
+    shutil.copytree(fitted[0], path)
+    book = ledger.read(path, "lasp")
+    group = ledger.open_ledger(path, "lasp")
+    broken = {
+        "state": ledger.QUARANTINED,
+        "attempts": 3,
+        "error": "Traceback ...\n<script>alert(1)</script> broke",
+    }
+    ledger.write(group, ledger.BlockRecord(1, 20, 40, **broken))
+    zarr.open_group(path, mode="r+")["labels/lasp/result"][20:40] = 255
+    write_report(path, "lasp", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "not complete: 2 done, 1 quarantined of 3 blocks" in page
+    assert "block 1: stars 20-39, quarantined after 3 attempts" in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; broke" in page
+    assert "<script" not in page
+    assert f"{sum(b.n_stars for b in book.blocks) - 20} of 60" in page
+
+
+def test_a_run_with_nothing_in_it_has_a_report(fitted, tmp_path):
+    path = tmp_path / "cube.zarr"
+    shutil.copytree(fitted[0], path)
+    group = ledger.open_ledger(path, "lasp")
+    for index in range(3):
+        group["blocks"][index] = ""
+    zarr.open_group(path, mode="r+")["labels/lasp/result"][:] = 255
+    write_report(path, "lasp", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "0 of 60" in page
+    assert "No star converged" in page
+
+
+def test_other_estimators_have_a_report(tmp_path):
+    path = write_fake_cube(tmp_path / "cube.zarr", 40, star_chunk=10)
+    with cluster.local(1) as client:
+        specxr.run(path, Mean(), name="mean", client=client)
+    write_report(path, "mean", tmp_path / "report.html", Mean())
+    assert "40 of 40" in (tmp_path / "report.html").read_text()
+
+
+def test_a_report_needs_a_bulk_run_and_a_folder(fitted, tmp_path, tiny_cube):
+    write_cube(tiny_cube, tmp_path / "cube.zarr")
+    labels = tiny_cube[["obsid"]].assign(teff=("star", np.ones(12)))
+    write_labels(tmp_path / "cube.zarr", labels, "lasp")
+    with pytest.raises(FileNotFoundError, match="no ledger of a run 'lasp'"):
+        write_report(tmp_path / "cube.zarr", "lasp", tmp_path / "report.html")
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        write_report(fitted[0], "lasp", tmp_path / "nowhere" / "report.html")
+
+
+def test_the_command_writes_a_report_with_residuals(fitted, tmp_path):
+    out = tmp_path / "r.html"
+    words = ["report", str(fitted[0]), "--name", "lasp", "--out", str(out)]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert re.findall('<img alt="([^"]*)"', out.read_text()) == FIGURES
+    again = CliRunner().invoke(app, words)
+    assert again.exit_code == 1
+    assert "--overwrite" in again.output
+    assert CliRunner().invoke(app, [*words, "--overwrite"]).exit_code == 0
