@@ -11,7 +11,16 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from specxr import calibration, emulators, plotting, published, synthesis, validation, vocabulary
+    from specxr import (
+        calibration,
+        emulators,
+        plotting,
+        published,
+        synthesis,
+        transforms,
+        validation,
+        vocabulary,
+    )
     from specxr.calibration.floors import calibrate
     from specxr.cubes.ingestion import ingest
     from specxr.cubes.schema import make_cube, validate
@@ -25,6 +34,8 @@ if TYPE_CHECKING:
     from specxr.runs import cluster
     from specxr.runs.driver import run
     from specxr.training import train
+    from specxr.transforms.normalise import normalise
+    from specxr.transforms.rest_frame import to_rest
     from specxr.validation.comparison import compare
 
 __version__ = version("specxr")
@@ -42,10 +53,12 @@ _DOORS = {
     "label_table": "specxr.cubes.tables",
     "list_runs": "specxr.cubes.store",
     "make_cube": "specxr.cubes.schema",
+    "normalise": "specxr.transforms.normalise",
     "open_cube": "specxr.cubes.store",
     "open_labels": "specxr.cubes.store",
     "read_table": "specxr.cubes.tables",
     "run": "specxr.runs.driver",
+    "to_rest": "specxr.transforms.rest_frame",
     "train": "specxr.training",
     "validate": "specxr.cubes.schema",
     "write_cube": "specxr.cubes.store",
@@ -59,6 +72,7 @@ _WINGS = {
     "plotting": "specxr.plotting",
     "published": "specxr.published",
     "synthesis": "specxr.synthesis",
+    "transforms": "specxr.transforms",
     "validation": "specxr.validation",
     "vocabulary": "specxr.vocabulary",
 }
@@ -78,6 +92,7 @@ __all__ = [  # noqa: F822
     "label_table",
     "list_runs",
     "make_cube",
+    "normalise",
     "open_cube",
     "open_labels",
     "plotting",
@@ -85,7 +100,9 @@ __all__ = [  # noqa: F822
     "read_table",
     "run",
     "synthesis",
+    "to_rest",
     "train",
+    "transforms",
     "validate",
     "validation",
     "vocabulary",

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
-import numpy as np
-import torch
 import xarray as xr
 
 from specxr.cubes.schema import grid_of, validate
 from specxr.estimators.emulated.base import Progress, Trained
 from specxr.estimators.emulated.payne import Payne
 from specxr.estimators.held_out import calibrate_by_folds
-from specxr.kernels.broadening import convolve
-from specxr.kernels.shift import TAPS, shift_kernel
 from specxr.spectra.training_set import NOT_LEARNT, TrainingSet
-from specxr.vocabulary import LABELS, SPEED_OF_LIGHT, STAR, WAVELENGTH, MaskBit
+from specxr.transforms.rest_frame import to_rest
+from specxr.vocabulary import LABELS, STAR
 
 T = TypeVar("T", bound=Trained)
 
@@ -104,19 +100,20 @@ def training_set(cube: xr.Dataset, labels: Sequence[str] | None = None) -> Train
     if "normalisation" not in cube.attrs:
         raise ValueError(
             "the cube has no attribute 'normalisation'; spectra over their continuum are required, and how they were "
-            "divided by it. Use specxr.synthesis.normalise_cube; set the attribute to '' if they are so from the start."
+            "divided by it. Use specxr.normalise; set the attribute to '' if they are so from the start."
         )
     names = _label_names(cube, labels)
-    flux, ivar, mask = (cube[name].transpose(STAR, WAVELENGTH).values for name in ("flux", "ivar", "mask"))
-    training = TrainingSet(
+    if "rv" in cube.variables:
+        # In double precision, because an interpolation rounds.
+        cube = to_rest(cube.assign(flux=cube["flux"].astype("f8"), ivar=cube["ivar"].astype("f8")))
+    return TrainingSet(
         grid_of(cube),
-        flux,
-        ivar,
-        mask,
+        cube["flux"].values,
+        cube["ivar"].values,
+        cube["mask"].values,
         {name: cube[name].values.astype("f8") for name in names},
         {name: cube.attrs[name] for name in _REMEMBERED if name in cube.attrs},
     )
-    return _at_rest(training, cube["rv"].values) if "rv" in cube.variables else training
 
 
 def _label_names(cube: xr.Dataset, labels: Sequence[str] | None) -> list[str]:
@@ -138,33 +135,3 @@ def _label_names(cube: xr.Dataset, labels: Sequence[str] | None) -> list[str]:
     if len(set(labels)) < len(labels):
         raise ValueError(f"the labels {', '.join(labels)} name one twice; each once is required. Drop one.")
     return list(labels)
-
-
-def _at_rest(training: TrainingSet, velocity: np.ndarray) -> TrainingSet:
-    """Spectra shifted by minus their radial velocity [km/s]; a bad pixel spoils those beside it."""
-    shift = torch.from_numpy(-np.log1p(velocity / SPEED_OF_LIGHT) / training.grid.ln_step)
-    if not bool(torch.isfinite(shift).all()):
-        lost = int((~torch.isfinite(shift)).sum())
-        raise ValueError(
-            f"rv is not finite for {lost} of {len(shift)} stars; finite velocities are required. Select the stars that "
-            "have one."
-        )
-    reach = int(shift.abs().max().ceil()) + TAPS
-    kernel, _ = shift_kernel(shift, reach)
-    good = torch.from_numpy(training.good)
-    flux = convolve(
-        torch.where(good, torch.from_numpy(training.flux).double(), 1.0)[:, None], kernel[:, None]
-    )
-    # Between two pixels the flux has the inverse variance of the nearest, and is as bad as the worse of the two.
-    pixel = torch.arange(good.shape[1]) - shift[:, None]
-    nearest, below, above = pixel.round().long(), pixel.floor().long(), pixel.ceil().long()
-    last = good.shape[1] - 1
-    covered = (below >= 0) & (above <= last)
-    good = good.gather(1, below.clamp(0, last)) & good.gather(1, above.clamp(0, last)) & covered
-    ivar = torch.from_numpy(training.ivar).double().gather(1, nearest.clamp(0, last))
-    return replace(
-        training,
-        flux=flux[:, 0].numpy(),
-        ivar=torch.where(good, ivar, 0.0).numpy(),
-        mask=np.where(good.numpy(), 0, int(MaskBit.MISSING)).astype(training.mask.dtype),
-    )

@@ -243,6 +243,13 @@ VARIABLES: dict[str, Variable] = {
         ),
         Variable("z", _STARS, "float64", "1", "redshift given by the survey"),
         Variable("rv_survey", _STARS, "float64", "km/s", "radial velocity given by the survey"),
+        Variable(
+            "rv_removed",
+            _STARS,
+            "float64",
+            "km/s",
+            "radial velocity by which the spectrum was brought to rest",
+        ),
         Variable("helio_rv", _STARS, "float64", "km/s", "heliocentric correction given by the survey"),
         Variable("mjd", _STARS, "int64", "d", "modified Julian day of the observation", -1),
         Variable("object_class", _STARS, "str", "", "class given by the survey: STAR, GALAXY, QSO, ...", ""),

@@ -21,7 +21,7 @@ _BENDING_AT_ENDS = np.array([[1.0, 0.0], [-2.0, 1.0], [1.0, -2.0], [0.0, 1.0]]) 
 _PAIRS = [(i, j) for i in range(4) for j in range(i, 4)]
 
 
-def normalise(
+def divide_by_continuum(
     flux: Tensor, ivar: Tensor, good: Tensor, wavelength: ArrayLike, recipe: Normalisation
 ) -> tuple[Tensor, Tensor]:
     """Divide spectra by their pseudo-continuum.

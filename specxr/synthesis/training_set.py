@@ -10,18 +10,15 @@ import torch
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from specxr.cubes.schema import make_cube, validate
-from specxr.kernels.pseudo_continuum import normalise
+from specxr.cubes.schema import make_cube
+from specxr.kernels.pseudo_continuum import divide_by_continuum
 from specxr.kernels.rebin import rebin
 from specxr.kernels.refraction import convert_medium
 from specxr.spectra.grid import Grid
 from specxr.spectra.normalisation import Normalisation
-from specxr.spectra.pixels import usable
 from specxr.synthesis.generators import Generator
 from specxr.synthesis.instrument import MAX_VSINI, Instrument, spreading
-from specxr.vocabulary import LABELS, STAR, UNUSABLE_NORMALISED, WAVELENGTH, MaskBit
-
-_SPECTRA = ("flux", "ivar", "mask")
+from specxr.vocabulary import LABELS, SPECTRA, STAR, WAVELENGTH, MaskBit
 
 
 def make_training_set(
@@ -83,7 +80,7 @@ def make_training_set(
         template=_template(n_stars, instrument.grid, chunk),
     )
     cube = make_cube(
-        *(spectra[name].data for name in _SPECTRA),
+        *(spectra[name].data for name in SPECTRA),
         instrument.grid,
         obsid=np.arange(n_stars),
         stars=stars,
@@ -97,42 +94,6 @@ def make_training_set(
         cube[name].attrs = LABELS[name].attrs
     cube["snr"].attrs = {"units": "1", "long_name": "signal-to-noise ratio per pixel at the median flux"}
     return cube
-
-
-def normalise_cube(cube: xr.Dataset, recipe: Normalisation) -> xr.Dataset:
-    """Divide all spectra of a cube by their pseudo-continuum, lazily where it is lazy.
-
-    Pixels without a normalised flux have no inverse variance; ``mask`` stays as it is.
-    """
-    validate(cube)
-    if "normalisation" in cube.attrs:
-        raise ValueError(
-            f"the cube is normalised already ({cube.attrs['normalisation']}); flux in the survey's units is required. "
-            "Begin with the cube as observed."
-        )
-    spectra = cube[list(_SPECTRA)].drop_vars(list(cube.coords)).drop_attrs()
-    kwargs = {"wavelength": cube[WAVELENGTH].values, "recipe": recipe}
-    if spectra.chunks:
-        spectra = spectra.chunk({WAVELENGTH: -1})
-        template = spectra[["flux", "ivar"]].astype("f4")
-        new = xr.map_blocks(_normalise_block, spectra, kwargs=kwargs, template=template)
-    else:
-        new = _normalise_block(spectra, **kwargs)
-    out = cube.assign(
-        {name: new[name].assign_attrs(cube[name].attrs | {"units": "1"}) for name in ("flux", "ivar")}
-    )
-    return out.assign_attrs(normalisation=recipe.to_json())
-
-
-def _normalise_block(
-    spectra: xr.Dataset, wavelength: NDArray[np.float64], recipe: Normalisation
-) -> xr.Dataset:
-    flux, ivar = (torch.from_numpy(spectra[name].values.astype("f8")) for name in ("flux", "ivar"))
-    good = torch.from_numpy(usable(*(spectra[name].values for name in _SPECTRA), UNUSABLE_NORMALISED))
-    new = normalise(flux, ivar, good, wavelength, recipe)
-    return xr.Dataset(
-        {n: ((STAR, WAVELENGTH), v.numpy().astype("f4")) for n, v in zip(("flux", "ivar"), new, strict=True)}
-    )
 
 
 def _expose(
@@ -155,7 +116,7 @@ def _expose(
     ivar = (sigma**-2.0).expand_as(flux)
     bad = ~torch.isfinite(flux)
     if normalisation is not None:
-        flux, ivar = normalise(flux, ivar, ~bad, instrument.grid.wavelength, normalisation)
+        flux, ivar = divide_by_continuum(flux, ivar, ~bad, instrument.grid.wavelength, normalisation)
     ivar = torch.where(bad, 0.0, ivar)
     arrays = {
         "flux": flux.numpy().astype("f4"),

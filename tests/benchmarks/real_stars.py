@@ -22,7 +22,6 @@ import xarray as xr
 import specxr
 from specxr.cubes.ingestion import ingest
 from specxr.published import hot_star_normalisation
-from specxr.synthesis.training_set import normalise_cube
 from specxr.vocabulary import SPEED_OF_LIGHT
 
 SHARED = (
@@ -69,7 +68,7 @@ def data_driven(cube: xr.Dataset, name: str, seed: int) -> None:
     known = cube.assign(rv=("star", SPEED_OF_LIGHT * cube["z"].values)).isel(star=learnt)
     start = time.process_time()
     recipe = hot_star_normalisation("vacuum", scale=NORMALISATION_SCALE)
-    fitted = specxr.train(normalise_cube(known, recipe), ESTIMATORS[name](seed), LABELS)
+    fitted = specxr.train(specxr.normalise(known, recipe), ESTIMATORS[name](seed), LABELS)
     seconds = time.process_time() - start
     unseen = cube.isel(star=rest)
     labels = specxr.infer(unseen, fitted)

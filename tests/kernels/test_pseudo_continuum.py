@@ -13,7 +13,7 @@ from scipy.interpolate import make_smoothing_spline
 from scipy.linalg import solveh_banded
 
 from specxr.kernels import pseudo_continuum as normalisation
-from specxr.kernels.pseudo_continuum import normalise, pseudo_continuum
+from specxr.kernels.pseudo_continuum import divide_by_continuum, pseudo_continuum
 from specxr.published import hot_star_normalisation, m_dwarf_normalisation
 from specxr.spectra.normalisation import Normalisation
 
@@ -123,7 +123,9 @@ def test_a_straight_line_is_its_own_continuum(slope, unit, seed, rounds):
     line = unit * (1.0 + slope * (WAVELENGTH - 4650.0) / 500.0)
     good = torch.from_numpy(np.random.default_rng(seed).random((1, WAVELENGTH.size)) > 0.3)
     flux = torch.where(good, torch.from_numpy(line), torch.nan)
-    ratio, _ = normalise(flux, torch.ones_like(flux), good, WAVELENGTH, Normalisation(100.0, rounds))
+    ratio, _ = divide_by_continuum(
+        flux, torch.ones_like(flux), good, WAVELENGTH, Normalisation(100.0, rounds)
+    )
     np.testing.assert_allclose(ratio, 1.0, rtol=1e-8)
 
 
@@ -131,10 +133,10 @@ def test_signal_to_noise_ratio_is_kept_and_units_do_not_matter():
     flux = spectra(4)
     ivar = torch.rand(flux.shape, dtype=torch.float64) + 1.0
     recipe = hot_star_normalisation("vacuum")
-    first = normalise(flux, ivar, all_good(flux), WAVELENGTH, recipe)
+    first = divide_by_continuum(flux, ivar, all_good(flux), WAVELENGTH, recipe)
     used = first[1] > 0
     np.testing.assert_allclose((first[0] ** 2 * first[1])[used], (flux**2 * ivar)[used], rtol=1e-12)
-    second = normalise(1e-17 * flux, 1e34 * ivar, all_good(flux), WAVELENGTH, recipe)
+    second = divide_by_continuum(1e-17 * flux, 1e34 * ivar, all_good(flux), WAVELENGTH, recipe)
     np.testing.assert_allclose(second[0], first[0], rtol=1e-10)
     np.testing.assert_allclose(second[1], first[1], rtol=1e-9)
 
@@ -143,9 +145,9 @@ def test_a_star_is_the_same_to_the_bit_whatever_its_neighbours():
     flux = spectra(9)
     good = torch.from_numpy(np.random.default_rng(1).random(flux.shape) > 0.1)
     recipe = hot_star_normalisation("vacuum", scale=50.0)
-    whole = normalise(flux, torch.ones_like(flux), good, WAVELENGTH, recipe)
+    whole = divide_by_continuum(flux, torch.ones_like(flux), good, WAVELENGTH, recipe)
     for stars in (slice(0, 1), slice(3, 7), slice(8, 9)):
-        part = normalise(flux[stars], torch.ones_like(flux[stars]), good[stars], WAVELENGTH, recipe)
+        part = divide_by_continuum(flux[stars], torch.ones_like(flux[stars]), good[stars], WAVELENGTH, recipe)
         assert torch.equal(part[0], whole[0][stars])
         assert torch.equal(part[1], whole[1][stars])
 
@@ -158,7 +160,7 @@ def test_what_is_excluded_is_not_seen():
     other = flux.clone()
     other[:, inside] = 1e6
     ones = torch.ones_like(flux)
-    a, b = (normalise(f, ones, all_good(f), WAVELENGTH, recipe) for f in (flux, other))
+    a, b = (divide_by_continuum(f, ones, all_good(f), WAVELENGTH, recipe) for f in (flux, other))
     assert torch.equal(a[0], b[0])
     assert (a[0][:, inside] == 1).all()
     assert (a[1][:, inside] == 0).all()
@@ -167,12 +169,14 @@ def test_what_is_excluded_is_not_seen():
 def test_bad_pixels_and_bad_stars_stay_by_themselves():
     flux = spectra(5)
     ivar = torch.ones_like(flux)
-    expected = normalise(flux[[0]], ivar[[0]], all_good(flux)[[0]], WAVELENGTH, m_dwarf_normalisation())
+    expected = divide_by_continuum(
+        flux[[0]], ivar[[0]], all_good(flux)[[0]], WAVELENGTH, m_dwarf_normalisation()
+    )
     flux[1] = torch.nan
     flux[2] = 0.0
     flux[3] = -flux[3]
     flux[4, 100:300] = torch.inf
-    ratio, weight = normalise(flux, ivar, all_good(flux), WAVELENGTH, m_dwarf_normalisation())
+    ratio, weight = divide_by_continuum(flux, ivar, all_good(flux), WAVELENGTH, m_dwarf_normalisation())
     assert torch.equal(ratio[[0]], expected[0])
     assert torch.isfinite(ratio).all()
     assert torch.isfinite(weight).all()

@@ -21,10 +21,10 @@ from specxr.synthesis import (
     Instrument,
     Library,
     make_training_set,
-    normalise_cube,
     open_folder,
 )
 from specxr.synthesis.designs import Uniform, draw
+from specxr.transforms import normalise
 
 GRID = Grid(10.0 ** (np.arange(36200, 37000) * 1e-4), "vacuum", "log10", 1e-4, LineSpread.constant(1800.0))
 INSTRUMENT = Instrument(GRID)
@@ -61,7 +61,7 @@ def test_it_is_a_valid_cube_with_labels_and_how_it_was_made(cube, labels):
 def test_nothing_is_computed_while_it_is_built(generator, labels, forbid_compute):
     lazy = make_training_set(labels, generator, INSTRUMENT, RECIPE, chunk=10)
     assert lazy["flux"].chunks[0] == (10, 10, 10)
-    assert normalise_cube(make_training_set(labels, generator, INSTRUMENT, None), RECIPE).chunks
+    assert normalise(make_training_set(labels, generator, INSTRUMENT, None), RECIPE).chunks
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 16])
@@ -105,14 +105,14 @@ def test_spectra_are_the_generators_rotated_and_spread(generator, labels):
 
 
 def test_normalising_afterwards_is_the_same(generator, labels, cube):
-    later = normalise_cube(
+    later = normalise(
         make_training_set(labels, generator, INSTRUMENT, None, snr=100.0, seed=5, chunk=8), RECIPE
     ).load()
     used = cube["ivar"].values > 0
     np.testing.assert_allclose(later["flux"].values[used], cube["flux"].values[used], rtol=1e-4)
     assert later.attrs["normalisation"] == cube.attrs["normalisation"]
     with pytest.raises(ValueError, match="normalised already"):
-        normalise_cube(later, RECIPE)
+        normalise(later, RECIPE)
 
 
 def test_bad_designs_are_refused_before_anything_is_computed(generator, labels):

@@ -22,7 +22,7 @@ from specxr.estimators.fitted import Spectra, labels_of
 from specxr.estimators.model_file import Model, read_model
 from specxr.estimators.outputs import outputs_of
 from specxr.kernels.least_squares import LANES, in_lanes
-from specxr.kernels.pseudo_continuum import normalise, pseudo_continuum
+from specxr.kernels.pseudo_continuum import divide_by_continuum, pseudo_continuum
 from specxr.kernels.shape import padded
 from specxr.spectra.grid import Grid
 from specxr.spectra.normalisation import Normalisation, within
@@ -214,7 +214,7 @@ class Trained:
         flux, ivar = torch.where(good, flux, 1.0), torch.where(good, ivar, 0.0)
         if model.grid.normalisation and not block.grid.normalisation:
             recipe = Normalisation.from_json(model.grid.normalisation)
-            flux, ivar = normalise(flux, ivar, good, model.grid.wavelength, recipe)
+            flux, ivar = divide_by_continuum(flux, ivar, good, model.grid.wavelength, recipe)
         variance = torch.from_numpy(model.variance).to(lower.device)
         used = (ivar > 0) & torch.isfinite(variance)
         weight = torch.where(used, 1.0 / (1.0 / ivar + variance), 0.0)

@@ -1,0 +1,103 @@
+"""The plumbing that all transforms share: a function of arrays, applied to the stars of a cube block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from specxr.vocabulary import SPECTRA, STAR, WAVELENGTH, MaskBit
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def map_spectra(
+    cube: xr.Dataset,
+    function: Callable[..., Arrays],
+    dtypes: Mapping[str, Any],
+    *,
+    stars: Mapping[str, NDArray[Any]] | None = None,
+    n_pixel: int | None = None,
+    **options: Any,
+) -> dict[str, xr.Variable]:
+    """Apply a function of one block of stars to all spectra of a cube.
+
+    Parameters
+    ----------
+    cube : Dataset
+        Spectra in memory or lazy.
+    function : callable
+        Called as ``function(flux, ivar, mask, **stars, **options)`` with arrays of shape (star, wavelength); returns a
+        dictionary of new arrays, which have the names of `dtypes`.
+    dtypes : mapping of str to dtype
+        Names and types of the arrays that `function` returns.
+    stars : mapping of str to ndarray, shape (star, ...), optional
+        Numbers of each star that `function` needs as well.
+    n_pixel : int, optional
+        Number of pixels of the new arrays, if it is another one.
+    **options
+        Further arguments of `function`, the same for all blocks.
+
+    Returns
+    -------
+    dict of str to Variable
+        The new arrays over ``star`` and ``wavelength``; lazy, in the cube's blocks of stars, where the cube is lazy.
+    """
+    inputs = xr.Dataset({name: cube[name].variable for name in SPECTRA}).drop_attrs()
+    inputs = inputs.assign({name: (STAR, values) for name, values in (stars or {}).items()})
+    n_pixel = n_pixel or cube.sizes[WAVELENGTH]
+    if inputs.chunks:
+        # A transform may need the neighbours of a pixel, so that a block has all pixels of its stars.
+        inputs = inputs.unify_chunks().chunk({WAVELENGTH: -1})
+        inputs = inputs.chunk({STAR: inputs.chunksizes[STAR]})
+        empty = da.zeros((cube.sizes[STAR], n_pixel), chunks=(inputs.chunksizes[STAR], -1))
+        template = xr.Dataset({name: ((STAR, WAVELENGTH), empty.astype(t)) for name, t in dtypes.items()})
+        settings = {"function": function, "dtypes": dict(dtypes), "options": options}
+        outputs = xr.map_blocks(_change_block, inputs, kwargs=settings, template=template)
+    else:
+        outputs = _change_block(inputs, function, dtypes, options)
+    return {name: outputs[name].variable for name in dtypes}
+
+
+def _change_block(
+    block: xr.Dataset, function: Callable[..., Arrays], dtypes: Mapping[str, Any], options: Mapping[str, Any]
+) -> xr.Dataset:
+    stars = {str(name): v.values for name, v in block.data_vars.items() if name not in SPECTRA}
+    pixels = {name: block[name].transpose(STAR, WAVELENGTH).values for name in SPECTRA}
+    arrays = function(**pixels, **stars, **options)
+    return xr.Dataset(
+        {name: ((STAR, WAVELENGTH), np.asarray(arrays[name], dtype=dtype)) for name, dtype in dtypes.items()}
+    )
+
+
+def replace_spectra(cube: xr.Dataset, new: Mapping[str, xr.Variable], step: str, **attrs: Any) -> xr.Dataset:
+    """Return the cube with new spectra on the same pixels.
+
+    Parameters
+    ----------
+    cube : Dataset
+    new : mapping of str to Variable
+        What `map_spectra` returned; attributes of the old variables stay.
+    step : str
+        Line that says what was done, for the attribute ``history``.
+    **attrs
+        Attributes of the cube that are added.
+    """
+    cube = cube.assign({name: (v.dims, v.data, cube[name].attrs | dict(v.attrs)) for name, v in new.items()})
+    return cube.assign_attrs(history=with_step(cube, step), **attrs)
+
+
+def with_step(cube: xr.Dataset, step: str) -> str:
+    """History of a cube, with one more step at its end."""
+    return "; ".join(filter(None, (str(cube.attrs.get("history", "")), step)))
+
+
+def with_reasons(flux: NDArray[Any], ivar: NDArray[Any], mask: NDArray[Any]) -> NDArray[Any]:
+    """Mask in which a bit says of each pixel that is not usable why, shape (star, wavelength)."""
+    no_ivar = ~(np.isfinite(ivar) & (ivar > 0))
+    reasons = int(MaskBit.BAD_FLUX) * ~np.isfinite(flux) | int(MaskBit.NO_IVAR) * no_ivar
+    return np.asarray(mask | reasons.astype(mask.dtype))
