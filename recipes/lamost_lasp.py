@@ -39,8 +39,8 @@ def main() -> None:
         f"{report.n_written} stars, {len(report.failures)} files without a spectrum, {report.seconds:.1f} s"
     )
     cube = specxr.open_cube(path)
-    lasp = specxr.LASP(options.emulator, save_model=True)
-    labels = specxr.infer(cube.chunk(star=256), lasp)  # lazy
+    lasp = specxr.LASP(options.emulator)
+    labels = specxr.infer(cube.chunk(star=256), lasp, spectra=True)  # lazy
     specxr.write_labels(path, labels, "lasp", overwrite=True)  # computed here
     table = label_table(specxr.open_labels(path, "lasp"))
     write_table(table, options.out / "lasp.csv", overwrite=True)
@@ -84,7 +84,7 @@ def _draw(out: Path, cube, table: pd.DataFrame, official: pd.DataFrame) -> None:
     labels = specxr.open_labels(out / "cube.zarr", "lasp").isel(star=star)
     row = table.iloc[star]
     plot_fit(
-        cube["wavelength"], cube["flux"][star], labels["model"], labels["fit_mask"] == 0,
+        cube["wavelength"], cube["flux"][star], labels["model"], labels["used"] == 0,
         title=f"LAMOST {obsid}: {row['teff']:.0f} ± {row['teff_err']:.0f} K, log g {row['logg']:.2f}, "
         f"[Fe/H] {row['feh']:+.2f}, RV {row['rv']:.1f} km/s",
         medium="vacuum",

@@ -1,4 +1,4 @@
-"""Content: its fingerprint, objects that travel as a path and a hash, and files that are written whole or not at all."""
+"""Content: its fingerprint, objects that travel as a path and a hash, and files that are whole or absent."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -13,23 +13,31 @@ import dask.array as da
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 
 from specxr.cubes.schema import grid_of, validate
 from specxr.estimators.base import Block, Estimator, Output
 from specxr.spectra.grid import Grid
-from specxr.vocabulary import LABEL, LABEL_, STAR, WAVELENGTH
+from specxr.vocabulary import (
+    IDENTITY,
+    LABEL,
+    LABEL_,
+    MODEL_SPECTRA,
+    SPECTRA,
+    STAR,
+    START,
+    START_INPUTS,
+    WAVELENGTH,
+)
 
-SPECTRA = ("flux", "ivar", "mask")
-START = ("teff", "logg", "feh")
-# Besides the labels themselves, what a reader of the labels wants to see of each star.
-_CARRIED = ("obsid", "ra", "dec")
 
-
-def infer(cube: xr.Dataset, estimator: Estimator, start: xr.Dataset | None = None) -> xr.Dataset:
+def infer(
+    cube: xr.Dataset, estimator: Estimator, start: xr.Dataset | None = None, *, spectra: bool = False
+) -> xr.Dataset:
     """Infer labels of all stars of a cube.
 
-    Nothing is computed until the result is asked for its values (``.compute()``, ``specxr.write_labels``); each
-    block of stars is then fitted once, whatever the scheduler. A cube in memory is fitted at once.
+    Nothing is computed before the values are needed (``.compute()``, ``specxr.write_labels``); each block of stars is
+    then fitted once, whatever the scheduler. A cube in memory is fitted at once.
 
     Parameters
     ----------
@@ -38,7 +46,10 @@ def infer(cube: xr.Dataset, estimator: Estimator, start: xr.Dataset | None = Non
     estimator : Estimator
         For example ``specxr.LASP()``.
     start : Dataset, optional
-        Labels of another run on the same stars (``teff``, ``logg``, ``feh``), for the fits to begin with.
+        Labels of another run on the same stars (``teff``, ``logg``, ``feh``) with which the fits begin.
+    spectra : bool, optional
+        Give the model spectra as well: ``model(star, wavelength)`` in units of the observed flux, and ``used``, 1
+        where a pixel was used.
 
     Returns
     -------
@@ -48,24 +59,47 @@ def infer(cube: xr.Dataset, estimator: Estimator, start: xr.Dataset | None = Non
     Raises
     ------
     ValueError
-        The cube is not valid, the estimator cannot work on its grid, or `start` is of other stars.
+        The cube is not valid, the estimator cannot work on its grid or has no use for `start`, or `start` is of other
+        stars.
     """
     validate(cube)
     grid = grid_of(cube)
     estimator.check(grid)
+    check_inputs(cube, estimator, start is not None)
     # Coordinates would be copied into every task of the graph; they are put back outside of it.
-    spectra = cube[list(SPECTRA)].drop_vars([name for name in cube.coords]).drop_attrs()
+    pixels = cube[list(SPECTRA)].drop_vars([name for name in cube.coords]).drop_attrs()
+    pixels = pixels.assign({name: cube[name].variable for name in cube_inputs(estimator)})
     if start is not None:
-        spectra = spectra.assign(_starts(cube, start))
-    if spectra.chunks:
-        spectra = spectra.chunk({WAVELENGTH: -1, STAR: spectra.chunksizes[STAR]})
-        template = _template(spectra, estimator)
-        labels = xr.map_blocks(
-            _infer_block, spectra, kwargs={"estimator": estimator, "grid": grid}, template=template
-        )
+        pixels = pixels.assign(_starts(cube, start))
+    if pixels.chunks:
+        pixels = pixels.chunk({WAVELENGTH: -1, STAR: pixels.chunksizes[STAR]})
+        template = _template(pixels, estimator, spectra)
+        options = {"estimator": estimator, "grid": grid, "spectra": spectra}
+        labels = xr.map_blocks(_infer_block, pixels, kwargs=options, template=template)
     else:
-        labels = _infer_block(spectra, estimator, grid)
-    return _annotate(labels, cube, estimator)
+        labels = _infer_block(pixels, estimator, grid, spectra)
+    return _annotate(labels, cube, estimator, spectra)
+
+
+def check_inputs(cube: xr.Dataset, estimator: Estimator, start: bool) -> None:
+    """Raise ``ValueError`` where an estimator lacks a variable of the cube, or is given a start that it cannot use."""
+    method = type(estimator).__name__
+    if start and not set(START_INPUTS) <= set(estimator.inputs):
+        raise ValueError(
+            f"labels to start from were given to {method}, which reads {', '.join(estimator.inputs) or 'none'}; an "
+            f"estimator that reads {', '.join(START_INPUTS)} is required, such as LASP. Leave `start` (--start) out."
+        )
+    missing = [name for name in cube_inputs(estimator) if name not in cube or cube[name].dims != (STAR,)]
+    if missing:
+        raise ValueError(
+            f"the cube has no {', '.join(missing)} along '{STAR}'; {method} requires these variables. Add them to the "
+            "cube."
+        )
+
+
+def cube_inputs(estimator: Estimator) -> tuple[str, ...]:
+    """Inputs of an estimator that are variables of the cube; labels to start from come from another run."""
+    return tuple(name for name in estimator.inputs if name not in START_INPUTS)
 
 
 def _starts(cube: xr.Dataset, start: xr.Dataset) -> dict[str, xr.Variable]:
@@ -78,14 +112,19 @@ def _starts(cube: xr.Dataset, start: xr.Dataset) -> dict[str, xr.Variable]:
             f" {cube.sizes[STAR]} stars are required. Use labels that were inferred from this cube."
         )
     lazy = {STAR: cube.chunksizes[STAR]} if cube.chunks else None
-    found = {f"start_{name}": start[name].variable.astype("f8") for name in START}
-    return {name: v.chunk(lazy) if lazy else v for name, v in found.items()}
+    columns = zip(START_INPUTS, (start[name].variable.astype("f8") for name in START), strict=True)
+    return {name: column.chunk(lazy) if lazy else column for name, column in columns}
 
 
-def _template(spectra: xr.Dataset, estimator: Estimator) -> xr.Dataset:
+def _outputs(estimator: Estimator, spectra: bool) -> tuple[Output, ...]:
+    """Every variable of a block, with the model spectra where these are requested."""
+    return estimator.outputs + (tuple(map(Output.registered, MODEL_SPECTRA)) if spectra else ())
+
+
+def _template(pixels: xr.Dataset, estimator: Estimator, spectra: bool) -> xr.Dataset:
     """Build the lazy dataset that ``map_blocks`` is to return, from the estimator's declaration."""
-    sizes = _sizes(spectra.sizes, estimator)
-    chunks = {**{d: (n,) for d, n in sizes.items()}, STAR: spectra.chunksizes[STAR]}
+    sizes = _sizes(pixels.sizes, estimator)
+    chunks = {**{d: (n,) for d, n in sizes.items()}, STAR: pixels.chunksizes[STAR]}
     return xr.Dataset(
         {
             output.name: (
@@ -96,63 +135,62 @@ def _template(spectra: xr.Dataset, estimator: Estimator) -> xr.Dataset:
                     dtype=output.dtype,
                 ),
             )
-            for output in estimator.outputs
+            for output in _outputs(estimator, spectra)
         }
     )
 
 
-def _sizes(spectra: Any, estimator: Estimator) -> dict[str, int]:
+def _sizes(cube: Mapping[Any, int], estimator: Estimator) -> dict[str, int]:
     n_label = len(estimator.labels)
-    return {STAR: spectra[STAR], WAVELENGTH: spectra[WAVELENGTH], LABEL: n_label, LABEL_: n_label}
+    return {STAR: cube[STAR], WAVELENGTH: cube[WAVELENGTH], LABEL: n_label, LABEL_: n_label}
 
 
-def declare(cube: xr.Dataset, estimator: Estimator) -> xr.Dataset:
+def declare(cube: xr.Dataset, estimator: Estimator, spectra: bool = False) -> xr.Dataset:
     """Labels of no star: all that `infer` says of its variables, with no values in them."""
     sizes = _sizes({**cube.sizes, STAR: 0}, estimator)
-    empty = {o.name: (o.dims, np.zeros([sizes[d] for d in o.dims], o.dtype)) for o in estimator.outputs}
-    return _annotate(xr.Dataset(empty), cube.isel({STAR: slice(0, 0)}), estimator)
+    empty = {
+        o.name: (o.dims, np.zeros([sizes[d] for d in o.dims], o.dtype)) for o in _outputs(estimator, spectra)
+    }
+    return _annotate(xr.Dataset(empty), cube.isel({STAR: slice(0, 0)}), estimator, spectra)
 
 
-def _infer_block(spectra: xr.Dataset, estimator: Estimator, grid: Grid) -> xr.Dataset:
-    start = [spectra[f"start_{name}"].values for name in START if f"start_{name}" in spectra]
-    block = Block(
-        grid,
-        *(spectra[name].transpose(STAR, WAVELENGTH).values for name in SPECTRA),
-        start=np.stack(start, axis=1) if start else None,
-    )
-    found = fit_block(block, estimator)
-    return xr.Dataset({o.name: (o.dims, found[o.name]) for o in estimator.outputs})
+def _infer_block(pixels: xr.Dataset, estimator: Estimator, grid: Grid, spectra: bool) -> xr.Dataset:
+    flux, ivar, mask = (pixels[name].transpose(STAR, WAVELENGTH).values for name in SPECTRA)
+    inputs = {name: pixels[name].values for name in estimator.inputs if name in pixels}
+    values = fit_block(Block(grid, flux, ivar, mask, inputs), estimator, spectra)
+    return xr.Dataset({o.name: (o.dims, values[o.name]) for o in _outputs(estimator, spectra)})
 
 
-def fit_block(block: Block, estimator: Estimator) -> dict[str, np.ndarray]:
+def fit_block(block: Block, estimator: Estimator, spectra: bool = False) -> dict[str, NDArray[Any]]:
     """Fit one block with one thread of torch, and check what came back against the declaration."""
     with _one_torch_thread():
-        found = estimator.estimate(block)
+        values = estimator.estimate(block, spectra)
     n_star, n_wavelength = block.flux.shape
     sizes = _sizes({STAR: n_star, WAVELENGTH: n_wavelength}, estimator)
-    return {o.name: _checked(found, o, sizes, estimator) for o in estimator.outputs}
+    return {o.name: _checked(values, o, sizes, estimator) for o in _outputs(estimator, spectra)}
 
 
 def _checked(
-    found: dict[str, np.ndarray], output: Output, sizes: dict[str, int], estimator: Estimator
-) -> np.ndarray:
+    values: Mapping[str, NDArray[Any]], output: Output, sizes: Mapping[str, int], estimator: Estimator
+) -> NDArray[Any]:
     name, shape = output.name, tuple(sizes[d] for d in output.dims)
-    array = found.get(name)
+    array = values.get(name)
     if array is None or array.shape != shape or array.dtype != np.dtype(output.dtype):
         got = "nothing" if array is None else f"{array.dtype} of shape {array.shape}"
         raise RuntimeError(
             f"{type(estimator).__name__}.estimate gave {got} for {name!r}; its outputs declare {output.dtype} of"
-            f" shape {shape}. Mend the estimator."
+            f" shape {shape}. Correct the estimator."
         )
     return array
 
 
-def _annotate(labels: xr.Dataset, cube: xr.Dataset, estimator: Estimator) -> xr.Dataset:
+def _annotate(labels: xr.Dataset, cube: xr.Dataset, estimator: Estimator, spectra: bool) -> xr.Dataset:
     """Put coordinates, attributes and provenance beside the labels."""
-    for output in estimator.outputs:
+    outputs = _outputs(estimator, spectra)
+    for output in outputs:
         labels[output.name].attrs.update(output.attrs)
-    coords = {name: cube[name].variable for name in _CARRIED if name in cube.variables}
-    if any(WAVELENGTH in output.dims for output in estimator.outputs):
+    coords = {name: cube[name].variable for name in IDENTITY if name in cube.variables}
+    if any(WAVELENGTH in output.dims for output in outputs):
         coords[WAVELENGTH] = cube[WAVELENGTH].variable
     if LABEL in labels.dims:
         names = np.array(estimator.labels, dtype=object)

@@ -298,13 +298,14 @@ def page() -> str:
         "This page is printed by `python -m specxr.vocabulary`; change `specxr/vocabulary.py`, not this file.",
         "## Labels",
         "Each label is a variable over `star` in float64, NaN where there is none, and `<label>_err` is its standard "
-        "error. A label *at a limit* lies at an end of the range that was searched: the variable `limit` says at which, "
-        "the flag `label_at_limit` is set, and the other labels of the star stay good.",
+        "error. A label *at a limit* lies at an end of the range that was searched: the variable `limit` says at "
+        "which, the flag `label_at_limit` is set, and the other labels of the star stay good.",
         _rows(("name", "units", "meaning", "may be a limit"), (
             (f"`{v.name}`", v.units, v.long_name, "yes" if v.limit else "no") for v in LABELS.values())),
         "## Variables",
         _rows(("name", "dimensions", "type", "units", "meaning", "where nothing is known"), (
-            (f"`{v.name}`", ", ".join(v.dims), v.dtype, v.units, v.long_name, repr(v.fill)) for v in VARIABLES.values())),
+            (f"`{v.name}`", ", ".join(v.dims), v.dtype, v.units, v.long_name, repr(v.fill))
+            for v in VARIABLES.values())),
         "## Result codes (`result`)",
         _rows(("code", "name", "meaning"), ((str(int(r)), f"`{r.name.lower()}`", r.advice) for r in Result)),
         "## Flags (`flags`)",

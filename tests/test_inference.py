@@ -85,10 +85,10 @@ class Counting(specxr.LASP):
 
     log: str = ""
 
-    def estimate(self, block):
+    def estimate(self, block, spectra=False):
         with open(self.log, "ab") as log:
             log.write(b"." * len(block.flux))
-        return super().estimate(block)
+        return super().estimate(block, spectra)
 
 
 def test_each_block_is_fitted_once_and_only_where_asked_for(cube, eager, tmp_path):
@@ -140,3 +140,41 @@ def test_an_estimator_that_breaks_its_word_is_told(cube):
 
     with pytest.raises(RuntimeError, match="gave nothing for 'vsini'"):
         specxr.infer(cube.isel(star=slice(0, 2)), Liar("default"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader(specxr.LASP):
+    """Reads a magnitude of each star and gives it as its radial velocity."""
+
+    inputs = ("mag",)
+
+    def estimate(self, block, spectra=False):
+        out = super().estimate(block, spectra)
+        return out | {"rv": out["rv"] * 0 + block.inputs["mag"]}
+
+
+def test_variables_of_the_stars_that_an_estimator_reads_are_carried(cube):
+    cube = cube.assign(mag=("star", np.arange(40.0)))
+    eager = specxr.infer(cube, Reader("default"))
+    lazy = specxr.infer(cube.chunk(star=7), Reader("default")).compute(scheduler="sync")
+    np.testing.assert_array_equal(eager.rv, lazy.rv)
+    np.testing.assert_array_equal(eager.rv[4:], np.arange(4.0, 40.0))
+    with pytest.raises(ValueError, match=r"no mag along 'star'; Reader requires .* Add"):
+        specxr.infer(cube.drop_vars("mag"), Reader("default"))
+
+
+def test_labels_to_start_from_are_refused_by_those_who_cannot_use_them(cube, lasp, eager):
+    assert "start_teff" in lasp.inputs
+    begun = specxr.infer(cube.chunk(star=11), lasp, start=eager).compute(scheduler="sync")
+    ok = eager.result == 0
+    assert abs(begun.teff - eager.teff)[ok].max() < 20
+    with pytest.raises(ValueError, match=r"given to Reader, which reads mag; .* is required.* Leave"):
+        specxr.infer(cube.assign(mag=("star", np.arange(40.0))), Reader("default"), start=eager)
+
+
+def test_model_spectra_come_on_request(cube, lasp, eager):
+    labels = specxr.infer(cube.chunk(star=9), lasp, spectra=True).compute(scheduler="sync")
+    assert {"model", "used"}.isdisjoint(eager)
+    assert labels.model.dims == ("star", "wavelength")
+    assert labels.model.dtype == np.float32
+    xr.testing.assert_identical(labels.drop_vars(["model", "used", "wavelength"]), eager)

@@ -94,8 +94,6 @@ def _recovery(bins: Any) -> Table:
 
 
 def _draw(out: Path, cube: Any, lasp: Any, labels: Any, truth: Any) -> None:
-    from dataclasses import replace
-
     from specxr.inference import infer
     from specxr.plotting import plot_fit, plot_kiel, plot_recovery
 
@@ -103,9 +101,9 @@ def _draw(out: Path, cube: Any, lasp: Any, labels: Any, truth: Any) -> None:
     distance = (truth["teff"] - 5500.0).abs() / 100.0 + abs(cube["snr"].values - 60.0) / 20.0
     star = int(distance.idxmin())
     spectrum = cube.isel(star=[star]).load()
-    fit = infer(spectrum, replace(lasp, save_model=True))
+    fit = infer(spectrum, lasp, spectra=True)
     plot_fit(
-        spectrum["wavelength"], spectrum["flux"][0], fit["model"][0], fit["fit_mask"][0] == 0,
+        spectrum["wavelength"], spectrum["flux"][0], fit["model"][0], fit["used"][0] == 0,
         title=f"simulated star {star}: {labels['teff'][star]:.0f} K, log g {labels['logg'][star]:.2f}, "
         f"[Fe/H] {labels['feh'][star]:+.2f}; S/N {float(spectrum['snr'][0]):.0f}",
         medium=spectrum["wavelength"].attrs["medium"],

@@ -92,8 +92,8 @@ class Counted:
     def __dask_tokenize__(self) -> str:
         return self._estimator.fingerprint
 
-    def estimate(self, block: Any) -> dict[str, np.ndarray]:
+    def estimate(self, block: Any, spectra: bool = False) -> dict[str, np.ndarray]:
         """Fit a block, and count its stars."""
-        labels = self._estimator.estimate(block)
+        labels = self._estimator.estimate(block, spectra)
         self._advance(len(block.flux))
         return labels

@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 from numpy.typing import NDArray
 
 from specxr.spectra.grid import Grid
+from specxr.vocabulary import VARIABLES
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,16 @@ class Output:
     dtype: str
     attrs: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def registered(cls, name: str, **attrs: Any) -> Output:
+        """Declare a variable as the vocabulary does, with more attributes."""
+        variable = VARIABLES[name]
+        return cls(name, variable.dims, variable.dtype, {**variable.attrs, **attrs})
+
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Some stars of a cube, all their pixels.
+    """Some stars of a cube with all their pixels.
 
     Parameters
     ----------
@@ -31,28 +38,36 @@ class Block:
     flux, ivar : ndarray, shape (star, wavelength)
     mask : ndarray of unsigned int, shape (star, wavelength)
         Bits of ``vocabulary.MaskBit``; 0 is good.
-    start : ndarray, shape (star, 3), optional
-        Teff [K], logg and [Fe/H] to begin with, NaN where there are none.
+    inputs : mapping of str to ndarray, shape (star,), optional
+        Variables of the stars, of those that the estimator names in ``inputs``; NaN where nothing is known.
     """
 
     grid: Grid
     flux: NDArray[Any]
     ivar: NDArray[Any]
     mask: NDArray[Any]
-    start: NDArray[Any] | None = None
+    inputs: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 @runtime_checkable
 class Estimator(Protocol):
-    """The contract between the methods and ``infer`` (floor 4)."""
+    """The contract between the methods and those who call them: ``infer``, ``run`` and the reports."""
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What it infers, in names of the vocabulary."""
+        """Names of the inferred labels, as in the vocabulary."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the per-star variables that it can read; ``vocabulary.START_INPUTS`` are labels to start from."""
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """Every variable of a block: name, dimensions, type, attributes."""
+        """Every variable of a block apart from the model spectra: name, dimensions, type, attributes."""
+
+    @property
+    def device(self) -> str:
+        """The device that computes: "cpu", or "cuda" with or without a number."""
 
     @property
     def fingerprint(self) -> str:
@@ -60,10 +75,14 @@ class Estimator(Protocol):
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        """What produced the labels, as attributes (JSON types)."""
+        """What produced the labels, as JSON types; ``registry.open_estimator`` rebuilds the estimator from it."""
 
     def check(self, grid: Grid) -> None:
         """Raise ``ValueError`` before anything is computed where this grid cannot be fitted."""
 
-    def estimate(self, block: Block) -> dict[str, NDArray[Any]]:
-        """Labels, errors and diagnostics of each star of the block."""
+    def estimate(self, block: Block, spectra: bool = False) -> dict[str, NDArray[Any]]:
+        """Infer labels, errors and diagnostics of each star of a block.
+
+        With `spectra` the variables ``vocabulary.MODEL_SPECTRA`` are there as well: ``model``, in units of the
+        observed flux, NaN outside the window of the fit, and ``used``, 1 where a pixel was used.
+        """

@@ -82,6 +82,7 @@ def labels_of(
         out[name] = full(values[:, i], np.nan, "f8")
         out[f"{name}_err"] = full(errors[:, i], np.nan, "f8")
     out["covariance"] = full(covariance, np.nan, "f8")
+    out["limit"] = np.zeros((len(result), len(names)), "i1")
     out["chi2"] = full(fitted.chi2, np.nan, "f8")
     out["n_good"] = n_good.cpu().numpy().astype("i4")
     out["n_iter"] = full(fitted.n_iter, 0, "i2")

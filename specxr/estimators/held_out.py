@@ -66,7 +66,7 @@ def calibrate_by_folds(
     seen = np.full(len(training), np.nan)
     for fold in range(folds):
         held = share == fold
-        model = replace(estimator, model=None, save_model=False).fit(training[~held])
+        model = replace(estimator, model=None).fit(training[~held])
         part = observed[held]
         block = Block(part.grid, part.flux, part.ivar, part.mask)
         out = model.estimate(block)

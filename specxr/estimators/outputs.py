@@ -16,38 +16,20 @@ from specxr.estimators.lasp.forward import FEH, LN_TEFF, LOGG, MU, N_PARAMETERS,
 from specxr.estimators.lasp.prepare import Prepared
 from specxr.estimators.observe import Observed
 from specxr.kernels.least_squares import in_lanes
-from specxr.vocabulary import LABELS, SPEED_OF_LIGHT, Flag, Result, flag_attrs, result_attrs
+from specxr.vocabulary import DIAGNOSTICS, LABELS, SPEED_OF_LIGHT, STAR, Flag, Result
 
 
-def outputs_of(labels: tuple[str, ...], save_model: bool, chi2: str) -> tuple[Output, ...]:
+def outputs_of(labels: tuple[str, ...], chi2: str) -> tuple[Output, ...]:
     """Declare every variable of a block; ``chi2`` says in words what that is."""
-    star = ("star",)
+    star = (STAR,)
     out = []
     for name in labels:
         out.append(Output(name, star, "float64", LABELS[name].attrs))
         out.append(Output(f"{name}_err", star, "float64", LABELS[name].error_attrs))
-    note = "labels in the order of the coordinate, units of their products"
+    out += [Output.registered(name) for name in ("covariance", "limit")]
     out += [
-        Output(
-            "covariance", ("star", "label", "label_"), "float64", {"long_name": "covariance", "note": note}
-        ),
-        Output(
-            "chi2",
-            star,
-            "float64",
-            {"long_name": chi2, "units": "1"},
-        ),
-        Output("n_good", star, "int32", {"long_name": "pixels used", "units": "1"}),
-        Output("n_iter", star, "int16", {"long_name": "evaluations of the model", "units": "1"}),
-        Output("result", star, "uint8", {"long_name": "how the fit ended", **result_attrs()}),
-        Output("flags", star, "uint16", {"long_name": "reasons for care", **flag_attrs(Flag, "uint16")}),
+        Output.registered(name, **({"long_name": chi2} if name == "chi2" else {})) for name in DIAGNOSTICS
     ]
-    if save_model:
-        spectrum = ("star", "wavelength")
-        out += [
-            Output("model", spectrum, "float32", {"long_name": "fitted model, NaN outside the window"}),
-            Output("fit_mask", spectrum, "uint8", {"long_name": "1 where a pixel was used"}),
-        ]
     return tuple(out)
 
 
@@ -109,6 +91,7 @@ def labels_of(
         out[name] = full(values[:, i], np.nan, "f8")
         out[f"{name}_err"] = full(errors[:, i], np.nan, "f8")
     out["covariance"] = full(covariance, np.nan, "f8")
+    out["limit"] = np.zeros((len(result), len(names)), "i1")
     out["chi2"] = full(solution.cost, np.nan, "f8")
     out["n_good"] = used
     out["n_iter"] = full(solution.n_iter, 0, "i2")
@@ -178,4 +161,4 @@ def spectra_of(
     found = in_lanes(spectrum, len(observed.star), lanes, fit.root.device)
     if found:
         model[observed.star, prepared.pixels] = torch.cat(found).cpu().numpy()
-    return {"model": model, "fit_mask": mask}
+    return {"model": model, "used": mask}

@@ -21,7 +21,7 @@ from specxr.cubes.lock import BEAT_SECONDS, Lock, check_free, hold
 from specxr.cubes.schema import grid_of
 from specxr.cubes.store import check_run_name, open_cube
 from specxr.estimators.base import Estimator
-from specxr.inference import declare
+from specxr.inference import check_inputs, declare
 from specxr.runs import cluster, ledger
 from specxr.runs.forecast import Forecast, forecast
 from specxr.runs.ledger import BlockRecord
@@ -88,6 +88,7 @@ def run(
     *,
     name: str,
     start: str | None = None,
+    spectra: bool = False,
     client: Client | None = None,
     overwrite: bool = False,
     wait: float = 60.0,
@@ -108,6 +109,9 @@ def run(
         Of the run; ``specxr.open_labels(store, name)`` opens its labels.
     start : str, optional
         Another run of this cube, whose Teff, logg and [Fe/H] the fits begin with.
+    spectra : bool, optional
+        Write the model spectra as well: ``model(star, wavelength)`` in units of the observed flux, and ``used``, 1
+        where a pixel was used. They are as large as the cube.
     client : distributed.Client, optional
         Whose workers fit; by default processes of this machine, one a core (`specxr.cluster.local`). A script then
         calls this under ``if __name__ == "__main__":``.
@@ -141,24 +145,29 @@ def run(
     check_run_name(name)
     cube = open_cube(path)
     estimator.check(grid_of(cube))
+    check_inputs(cube, estimator, start is not None)
     _check_travels(estimator)
     check_free(path, "stars")
     with hold(path, f"run-{name}") as lock:
-        header, records, fresh = plan(path, name, cube, estimator, start, overwrite)
+        header, records, fresh = plan(path, name, cube, estimator, start, spectra, overwrite)
         waiting = [record for record in records if record.state != ledger.DONE]
         if not waiting:
             return _finish(path, name, _summary(path, name, records))
         with nullcontext(client) if client else cluster.local(min(cluster.cores(), len(waiting))) as client:
             _wait_for_workers(client, estimator, lock, wait)
-            expected = forecast(path, cube, estimator, waiting, client)
+            expected = forecast(path, declare(cube, estimator, spectra), cube, waiting, client)
             if fresh:
-                declare_labels(path, name, declare(cube, estimator), header.n_stars, header.stars_per_block)
+                declare_labels(
+                    path, name, declare(cube, estimator, spectra), header.n_stars, header.stars_per_block
+                )
                 ledger.create(path, name, header)
             else:
                 resize_labels(path, name, header.n_stars)
                 ledger.grow(path, name, header)
             check_aligned(open_labels_group(path, name), header.stars_per_block)
-            tasks = [Task(path, name, header.token, header.grid_fingerprint, r, start) for r in waiting]
+            tasks = [
+                Task(path, name, header.token, header.grid_fingerprint, r, start, spectra) for r in waiting
+            ]
             summary = _summary(path, name, records, expected, client.dashboard_link)
             with closing(_fit(client, tasks, estimator, lock, wait)) as attempts:
                 summary = _follow(attempts, summary, progress)
@@ -364,7 +373,7 @@ def _wait_for_workers(client: Client, estimator: Estimator, lock: Lock, wait: fl
 
 def _resources(estimator: Estimator) -> dict[str, float] | None:
     # Given to submit: an annotation of a collection would be lost when Dask optimises its graph.
-    return {"GPU": 1} if str(getattr(estimator, "device", "cpu")).startswith("cuda") else None
+    return {"GPU": 1} if estimator.device.startswith("cuda") else None
 
 
 def _check_travels(estimator: Estimator) -> None:

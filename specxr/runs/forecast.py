@@ -12,10 +12,8 @@ import numpy as np
 import xarray as xr
 from distributed import Client
 
-from specxr.estimators.base import Estimator
-from specxr.inference import SPECTRA, declare
 from specxr.runs.ledger import BlockRecord
-from specxr.vocabulary import STAR
+from specxr.vocabulary import SPECTRA, STAR
 
 # A worker that has imported everything; and what it needs for each byte of spectra, arithmetic in float64 included
 # (measured with LASP: 5.4, docs/performance.md).
@@ -65,9 +63,9 @@ class Forecast:
 
 
 def forecast(
-    path: str, cube: xr.Dataset, estimator: Estimator, blocks: Sequence[BlockRecord], client: Client
+    path: str, labels: xr.Dataset, cube: xr.Dataset, blocks: Sequence[BlockRecord], client: Client
 ) -> Forecast:
-    """Say what fitting these blocks of a cube will take.
+    """Say what fitting these blocks of a cube will take; `labels` declares what will be written.
 
     Raises
     ------
@@ -88,7 +86,7 @@ def forecast(
             (worker["memory_limit"] // worker["nthreads"] for worker in workers if worker["memory_limit"]),
             default=0,
         ),
-        n_stars * _label_bytes(cube, estimator),
+        n_stars * _label_bytes(labels),
         None if "://" in path else shutil.disk_usage(os.path.dirname(path)).free,
     )
     _check_memory(found, per_star)
@@ -96,11 +94,11 @@ def forecast(
     return found
 
 
-def _label_bytes(cube: xr.Dataset, estimator: Estimator) -> int:
+def _label_bytes(labels: xr.Dataset) -> int:
     """Of one star."""
     return sum(
         variable.dtype.itemsize * math.prod(n for dim, n in variable.sizes.items() if dim != STAR)
-        for variable in declare(cube, estimator).data_vars.values()
+        for variable in labels.data_vars.values()
     )
 
 

@@ -16,13 +16,19 @@ from specxr.cubes.labels import check_aligned, open_labels_group
 from specxr.cubes.schema import grid_of
 from specxr.cubes.store import list_runs, open_group, write_unit
 from specxr.estimators.base import Estimator
-from specxr.inference import SPECTRA, START
 from specxr.runs import ledger
 from specxr.runs.ledger import BlockRecord, Header
+from specxr.vocabulary import SPECTRA, START
 
 
 def plan(
-    path: str, name: str, cube: xr.Dataset, estimator: Estimator, start: str | None, overwrite: bool
+    path: str,
+    name: str,
+    cube: xr.Dataset,
+    estimator: Estimator,
+    start: str | None,
+    spectra: bool,
+    overwrite: bool,
 ) -> tuple[Header, list[BlockRecord], bool]:
     """Decide what is to be done; changes nothing.
 
@@ -43,8 +49,14 @@ def plan(
     header = Header(
         token=uuid4().hex,
         estimator=type(estimator).__name__,
-        estimator_fingerprint=estimator.fingerprint + (f" from {start}" if start else ""),
-        options=dict(estimator.provenance) | ({"start_run": start} if start else {}),
+        estimator_fingerprint=estimator.fingerprint
+        + (f" from {start}" if start else "")
+        + (" with spectra" if spectra else ""),
+        options={
+            **estimator.provenance,
+            **({"start_run": start} if start else {}),
+            **({"spectra": True} if spectra else {}),
+        },
         grid_fingerprint=grid_of(cube).fingerprint,
         n_stars=len(obsid),
         stars_per_block=write_unit(root[SPECTRA[0]]),

@@ -9,7 +9,6 @@ import platform
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
@@ -161,12 +160,12 @@ def _residuals(
             f"({escape(book.header.estimator_fingerprint)}), which was {escape(given)}. Give the emulator of the run: "
             "<code>specxr report --emulator</code>.</p>"
         )
-    if not hasattr(estimator, "save_model") or not len(stars):
-        return "<p>Not drawn: no star converged, or the estimator gives no models.</p>"
+    if not len(stars):
+        return "<p>Not drawn: no star converged.</p>"
     chosen = stars[np.linspace(0, len(stars) - 1, min(_REFITTED, len(stars))).astype(int)]
     spectra = open_cube(path).isel({STAR: np.unique(chosen)}).load()
-    fit = infer(spectra, replace(estimator, save_model=True))  # type: ignore[type-var]
-    flux = spectra["flux"].where(fit["fit_mask"] != 0)
+    fit = infer(spectra, estimator, spectra=True)
+    flux = spectra["flux"].where(fit["used"] != 0)
     residual = (flux - fit["model"]) / flux.median("wavelength")
     figure = plot_residuals(
         spectra["wavelength"].values, residual.values, str(spectra["wavelength"].attrs["medium"])

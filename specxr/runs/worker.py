@@ -19,11 +19,11 @@ from specxr.cubes.labels import fill_labels, open_labels_group
 from specxr.cubes.schema import grid_of
 from specxr.cubes.store import open_cube, open_group
 from specxr.estimators.base import Block, Estimator
-from specxr.inference import SPECTRA, START, fit_block
+from specxr.inference import cube_inputs, fit_block
 from specxr.runs import ledger
 from specxr.runs.ledger import BlockRecord
 from specxr.spectra.grid import Grid
-from specxr.vocabulary import Result
+from specxr.vocabulary import SPECTRA, START, START_INPUTS, Result
 
 _ERROR_LENGTH = 4000  # characters of a traceback that are kept
 
@@ -44,6 +44,8 @@ class Task:
         What is known of the block before this attempt.
     start : str, optional
         Another run, whose labels the fits begin with.
+    spectra : bool, optional
+        Whether the model spectra are written as well.
     """
 
     path: str
@@ -52,6 +54,7 @@ class Task:
     grid_fingerprint: str
     record: BlockRecord
     start: str | None = None
+    spectra: bool = False
 
 
 def run_task(task: Task, estimator: Estimator) -> BlockRecord:
@@ -83,9 +86,9 @@ def _run(task: Task, estimator: Estimator, record: BlockRecord) -> BlockRecord:
     if known is not None and known.state == ledger.DONE and known.fingerprint == record.fingerprint:
         return known  # Dask repeats a task whose worker died after it was done
     clock = [time.perf_counter()]
-    block = _read(task)
+    block = _read(task, estimator)
     clock.append(time.perf_counter())
-    labels = fit_block(block, estimator)
+    labels = fit_block(block, estimator, task.spectra)
     clock.append(time.perf_counter())
     ledger_group = ledger.open_ledger(task.path, task.run)
     if ledger_group.attrs["token"] != task.token:
@@ -112,15 +115,17 @@ def _run(task: Task, estimator: Estimator, record: BlockRecord) -> BlockRecord:
     return done
 
 
-def _read(task: Task) -> Block:
+def _read(task: Task, estimator: Estimator) -> Block:
     grid = _grid(task.path, task.grid_fingerprint)
     cube = open_group(task.path, "r")
     stars = slice(task.record.star_start, task.record.star_stop)
-    start = None
+    inputs = {name: np.asarray(cube[name][stars]) for name in cube_inputs(estimator)}
     if task.start is not None:
         labels = open_labels_group(task.path, task.start)
-        start = np.stack([np.asarray(labels[name][stars], "f8") for name in START], axis=1)
-    return Block(grid, *(np.asarray(cube[name][stars]) for name in SPECTRA), start=start)
+        columns = (np.asarray(labels[name][stars], "f8") for name in START)
+        inputs |= dict(zip(START_INPUTS, columns, strict=True))
+    flux, ivar, mask = (np.asarray(cube[name][stars]) for name in SPECTRA)
+    return Block(grid, flux, ivar, mask, inputs)
 
 
 @lru_cache(maxsize=8)

@@ -63,8 +63,8 @@ class Grid:
         """Raise ``ValueError`` unless the steps are log10; `what` names the spectra in the message."""
         if self.sampling != "log10":
             raise ValueError(
-                f"{what} are sampled in steps of {self.sampling}; steps of log10 are required, on which a velocity is a "
-                "shift. Resample them to a log10 grid."
+                f"{what} are sampled in steps of {self.sampling}; steps of log10 are required, on which a velocity is "
+                "a shift. Resample them to a log10 grid."
             )
 
     def index(self, wavelength: ArrayLike) -> NDArray[np.float64]:
@@ -93,8 +93,8 @@ class Grid:
             found, needed = getattr(other, name), getattr(self, name)
             if found != needed:
                 raise ValueError(
-                    f"the cube's wavelengths have the {name} {found}; {what} was trained on {needed}. Resample the cube, "
-                    "or train on spectra like these."
+                    f"the cube's wavelengths have the {name} {found}; {what} was trained on {needed}. Resample the "
+                    "cube, or train on spectra like these."
                 )
         position = other.index(self.wavelength)
         first = int(round(position[0]))

@@ -70,8 +70,8 @@ class LineSpread:
         sigma = SPEED_OF_LIGHT / np.asarray(resolving_power, dtype=np.float64) * FWHM_TO_SIGMA
         if ends.shape != sigma.shape or ends.ndim != 1 or len(ends) < 2 or not (np.diff(ends) > 0).all():
             raise ValueError(
-                f"the line spread has {ends.shape} wavelengths and {sigma.shape} resolving powers; two or more of each, "
-                "at increasing wavelengths, are required. Correct the table, or use LineSpread.constant."
+                f"the line spread has {ends.shape} wavelengths and {sigma.shape} resolving powers; two or more of "
+                "each, at increasing wavelengths, are required. Correct the table, or use LineSpread.constant."
             )
         middle, half = 0.5 * (sigma[1:] + sigma[:-1]), 0.5 * np.diff(sigma)
         pieces = zip(ends[:-1], ends[1:], middle, half, strict=True)

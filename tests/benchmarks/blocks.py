@@ -31,6 +31,8 @@ class Nothing:
     """Labels of no effort."""
 
     labels = ("teff",)
+    inputs = ()
+    device = "cpu"
     outputs = (Output("teff", ("star",), "float64"),)
     fingerprint = "nothing"
     provenance = {"estimator": "Nothing"}
@@ -38,7 +40,7 @@ class Nothing:
     def check(self, grid: Grid) -> None:
         pass
 
-    def estimate(self, block: Block) -> dict[str, np.ndarray]:
+    def estimate(self, block: Block, spectra: bool = False) -> dict[str, np.ndarray]:
         return {"teff": np.ones(len(block.flux))}
 
 

@@ -19,7 +19,7 @@ from specxr.vocabulary import Flag, Result
 
 @pytest.fixture(scope="module")
 def lasp():
-    return LASP("default", save_model=True)
+    return LASP("default")
 
 
 def test_it_keeps_the_contract(lasp):
@@ -64,8 +64,8 @@ def test_covariance_holds_the_errors_in_the_order_of_the_labels(lasp):
 
 def test_model_is_in_the_units_of_the_flux_and_residuals_give_chi2(lasp):
     flux, _ = spectra(4, 4)
-    out = lasp.estimate(block_of(flux))
-    used = out["fit_mask"] == 1
+    out = lasp.estimate(block_of(flux), spectra=True)
+    used = out["used"] == 1
     scale = np.array([np.median(f[u]) for f, u in zip(flux, used, strict=True)])
     residual = np.where(used, flux - out["model"], 0) / scale[:, None]
     np.testing.assert_allclose((residual**2).sum(1), out["chi2"], rtol=1e-4)
@@ -202,7 +202,7 @@ def published(shared):
         edges=np.append(elodie.edges, elodie.edges[-1] + 0.2 * np.arange(1, 11)),
         source=None,
     )
-    return stages, block, LASP(padded, window=(4200.0, 5700.1), save_model=True)
+    return stages, block, LASP(padded, window=(4200.0, 5700.1))
 
 
 def test_labels_and_cost_of_the_published_program(published, capsys):
@@ -225,8 +225,8 @@ def test_labels_and_cost_of_the_published_program(published, capsys):
 
 def test_cleaning_of_the_published_program(published, capsys):
     stages, block, elodie = published
-    out = dataclasses.replace(elodie, clean=True).estimate(block)
-    different = (out["fit_mask"] != stages["cl_mask"]).sum(axis=1)
+    out = dataclasses.replace(elodie, clean=True).estimate(block, spectra=True)
+    different = (out["used"] != stages["cl_mask"]).sum(axis=1)
     median = np.array([np.median(f[m > 0]) for f, m in zip(stages["flux"], stages["mask0"], strict=True)])
     cost = (stages["cl_mask"] * (stages["flux"] - stages["cl_model"]) ** 2).sum(1) / median**2
     # The published program fits to 1e-3 only while it cleans, so that its last fit may be short of the minimum, and

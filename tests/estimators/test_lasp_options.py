@@ -44,11 +44,11 @@ def test_solvers_agree(block, solver, clean):
     "options", [{"clean": True}, {"two_stage": True}, {"solver": "adam"}, {"vsini": True}]
 )
 def test_a_star_does_not_depend_on_its_neighbours(block, options):
-    lasp = LASP("default", save_model=True, **options)
+    lasp = LASP("default", **options)
     flux = block.flux[:8].copy()
     flux[:, 600:603] *= 1.5  # something to clean
-    whole = lasp.estimate(block_of(flux))
-    alone = lasp.estimate(block_of(flux[5:6]))
+    whole = lasp.estimate(block_of(flux), spectra=True)
+    alone = lasp.estimate(block_of(flux[5:6]), spectra=True)
     for name in whole:
         np.testing.assert_array_equal(whole[name][5:6], alone[name], err_msg=name)
 
@@ -61,11 +61,11 @@ def test_cleaning_removes_what_was_put_in(block, plain):
         flux[star, pixels] *= 1.6
     spoiled = block_of(flux)
     dirty = LASP("default").estimate(spoiled)
-    lasp = LASP("default", clean=True, save_model=True)
-    cleaned = lasp.estimate(spoiled)
+    lasp = LASP("default", clean=True)
+    cleaned = lasp.estimate(spoiled, spectra=True)
     inside = lasp.prepare(GRID).pixels
     hit = [
-        [cleaned["fit_mask"][s, p] == 0 for p in pixels if inside.start <= p < inside.stop]
+        [cleaned["used"][s, p] == 0 for p in pixels if inside.start <= p < inside.stop]
         for s, pixels in enumerate(spikes)
     ]
     assert np.mean([x for star in hit for x in star]) > 0.98
@@ -95,12 +95,11 @@ def test_several_starts_never_end_higher_than_one(block):
 
 
 def test_labels_of_another_run_are_starts(block, plain):
-    start = np.column_stack([plain[name] for name in ("teff", "logg", "feh")])
-    start[3] = np.nan
-    begun = dataclasses.replace(block, start=start)
-    found = LASP("default", solver="curve_fit").estimate(
-        dataclasses.replace(begun, **{k: getattr(begun, k)[:4] for k in ("flux", "ivar", "mask", "start")})
-    )
+    start = {f"start_{name}": plain[name][:4].copy() for name in ("teff", "logg", "feh")}
+    for values in start.values():
+        values[3] = np.nan
+    few = dataclasses.replace(block, **{k: getattr(block, k)[:4] for k in ("flux", "ivar", "mask")})
+    found = LASP("default", solver="curve_fit").estimate(dataclasses.replace(few, inputs=start))
     np.testing.assert_allclose(found["teff"], plain["teff"][:4], atol=5)
 
 

@@ -74,9 +74,9 @@ def test_a_run_gives_what_infer_gives_to_the_bit(client, tmp_path):
     mask[3] = 1  # a star that cannot be fitted
     path = tmp_path / "cube.zarr"
     write_cube(make_cube(flux, np.ones_like(flux), mask, GRID, obsid=np.arange(30)), path, star_chunk=8)
-    lasp = specxr.LASP("default", save_model=True)
-    summary = specxr.run(path, lasp, name="bulk", client=client)
-    specxr.write_labels(path, specxr.infer(open_cube(path), lasp), "lazy")
+    lasp = specxr.LASP("default")
+    summary = specxr.run(path, lasp, name="bulk", spectra=True, client=client)
+    specxr.write_labels(path, specxr.infer(open_cube(path), lasp, spectra=True), "lazy")
     assert_same(path, "bulk", path, "lazy")
     assert summary.complete
     assert summary.n_fitted == summary.n_stars == 30

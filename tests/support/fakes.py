@@ -33,6 +33,7 @@ class Mean:
     device: str = "cpu"
 
     labels = ("teff", "logg")
+    inputs = ()
     outputs = (
         Output("teff", ("star",), "float64", {"units": "K"}),
         Output("covariance", ("star", "label", "label_"), "float64"),
@@ -52,7 +53,7 @@ class Mean:
         if grid.medium != "vacuum":
             raise ValueError("the cube is in air; vacuum is required.")
 
-    def estimate(self, block):
+    def estimate(self, block, spectra=False):
         self._suffer(block.flux[:, 0])
         if self.log:
             with open(self.log, "a") as log:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -15,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from specxr.content import short_fingerprint
 from specxr.emulators.base import TrainedEmulator
 from specxr.estimators.base import Block, Output
 from specxr.estimators.emulated.label_fit import RV, Fitted, LabelFit
@@ -59,8 +58,6 @@ class Trained:
     device : {"cpu", "cuda"}, optional
     dtype : {"float64", "float32"}, optional
         Of the arithmetic of the fit.
-    save_model : bool, optional
-        Also give ``model(star, wavelength)``, in units of the observed flux, and ``fit_mask``.
     model : Model, optional
         What `fit` or `load` puts here.
     """
@@ -70,7 +67,6 @@ class Trained:
     max_velocity: float = 500.0
     device: str = "cpu"
     dtype: str = "float64"
-    save_model: bool = False
     model: Model | None = None
 
     kind: ClassVar[str]
@@ -149,9 +145,14 @@ class Trained:
         return (RV, *self._model.emulator.labels)
 
     @property
+    def inputs(self) -> tuple[str, ...]:
+        """No variables of the stars: fits begin at training stars."""
+        return ()
+
+    @property
     def outputs(self) -> tuple[Output, ...]:
         """Every variable of a block."""
-        return outputs_of(self.labels, self.save_model, chi2="sum of squared residuals over their variance")
+        return outputs_of(self.labels, chi2="sum of squared residuals over their variance")
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -176,8 +177,7 @@ class Trained:
     @property
     def fingerprint(self) -> str:
         """Content hash of options, model and code version."""
-        content = {**self.provenance, "save_model": self.save_model, "model": ""}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        return short_fingerprint({**self.provenance, "model": ""})
 
     def check(self, grid: Grid) -> None:
         """Raise ``ValueError`` before anything is computed where this grid cannot be fitted."""
@@ -189,13 +189,13 @@ class Trained:
                     f"{type(self).__name__} infers. Leave it out."
                 )
 
-    def estimate(self, block: Block) -> dict[str, NDArray[Any]]:
+    def estimate(self, block: Block, spectra: bool = False) -> dict[str, NDArray[Any]]:
         """Fit every star of a block; see ``outputs`` for what comes back."""
-        spectra = self.observe(block)
-        fitted = self.fit_labels(spectra)
-        out = labels_of(self._model, self.labels, spectra, fitted)
-        if self.save_model:
-            out |= self.spectra_of(block, spectra, fitted)
+        observed = self.observe(block)
+        fitted = self.fit_labels(observed)
+        out = labels_of(self._model, self.labels, observed, fitted)
+        if spectra:
+            out |= self.spectra_of(block, observed, fitted)
         return out
 
     def observe(self, block: Block) -> Spectra:
@@ -263,7 +263,7 @@ class Trained:
             model_flux[star, spectra.pixels] = (
                 (torch.cat(found) * self._continuum(block, spectra)).cpu().numpy()
             )
-        return {"model": model_flux, "fit_mask": mask}
+        return {"model": model_flux, "used": mask}
 
     def _continuum(self, block: Block, spectra: Spectra) -> Tensor:
         grid = self._model.grid

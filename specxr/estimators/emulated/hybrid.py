@@ -5,8 +5,6 @@ Hot-star paper, section 3.1: SLAM finds Teff, logg, [Fe/H] and vsini; with these
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from specxr.content import short_fingerprint
 from specxr.estimators.base import Block, Output
 from specxr.estimators.emulated.base import Trained
 from specxr.estimators.emulated.label_fit import Fitted
@@ -68,13 +67,14 @@ class Hybrid:
         return self.second.device
 
     @property
+    def inputs(self) -> tuple[str, ...]:
+        """Variables that either of the two reads."""
+        return tuple(dict.fromkeys(self.first.inputs + self.second.inputs))
+
+    @property
     def outputs(self) -> tuple[Output, ...]:
         """Every variable of a block."""
-        return outputs_of(
-            self.labels,
-            self.second.save_model,
-            chi2="sum of squared residuals over their variance, of the second fit",
-        )
+        return outputs_of(self.labels, chi2="sum of squared residuals over their variance, of the second fit")
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -88,37 +88,38 @@ class Hybrid:
     @property
     def fingerprint(self) -> str:
         """Content hash of both."""
-        content = json.dumps([self.first.fingerprint, self.second.fingerprint])
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+        return short_fingerprint(self.first.fingerprint, self.second.fingerprint)
 
     def check(self, grid: Grid) -> None:
         """Raise ``ValueError`` where this grid cannot be fitted by both."""
         self.first.check(grid)
         self.second.check(grid)
 
-    def estimate(self, block: Block) -> dict[str, NDArray[Any]]:
+    def estimate(self, block: Block, spectra: bool = False) -> dict[str, NDArray[Any]]:
         """Fit every star of a block twice; see ``outputs`` for what comes back."""
         before = self.first.estimate(block)
-        spectra = _without(self.second.observe(block), before["result"])
-        star = spectra.fitted
-        held = {name: torch.from_numpy(before[name]).to(spectra.flux)[star] for name in self.first.labels}
-        fitted = self.second.fit_labels(spectra, fixed=held)
+        observed = _without(self.second.observe(block), before["result"])
+        star = observed.fitted
+        held = {name: torch.from_numpy(before[name]).to(observed.flux)[star] for name in self.first.labels}
+        fitted = self.second.fit_labels(observed, fixed=held)
         assert self.second.model is not None
-        after = labels_of(self.second.model, self.second.labels, spectra, fitted)
+        after = labels_of(self.second.model, self.second.labels, observed, fitted)
 
         out = {name: before[name] for label in self.first.labels for name in (label, f"{label}_err")}
         out["covariance"] = self._covariance(before, after, star.cpu().numpy(), fitted)
         for i, name in enumerate(self.rest, start=len(self.first.labels)):
             out[name] = after[name]
             out[f"{name}_err"] = np.sqrt(out["covariance"][:, i, i])
+        order = [self.second.labels.index(name) for name in self.rest]
+        out["limit"] = np.concatenate((before["limit"], after["limit"][:, order]), axis=1)
         for name in ("chi2", "n_good"):
             out[name] = after[name]
         out["n_iter"] = before["n_iter"] + after["n_iter"]
         # What kept the first fit from converging is what is to be known, though the second may have.
         out["result"] = np.where(before["result"] != int(Result.CONVERGED), before["result"], after["result"])
         out["flags"] = before["flags"] | after["flags"]
-        if self.second.save_model:
-            out |= self.second.spectra_of(block, spectra, fitted)
+        if spectra:
+            out |= self.second.spectra_of(block, observed, fitted)
         return out
 
     def _covariance(

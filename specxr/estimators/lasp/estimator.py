@@ -5,8 +5,6 @@ Liang et al. (2025), Wu et al. (2011); the forward model is in ``forward``, the 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from specxr.content import short_fingerprint
 from specxr.emulators import open_emulator
 from specxr.emulators.polynomial import PolynomialEmulator
 from specxr.estimators.base import Block, Output
@@ -28,12 +27,11 @@ from specxr.estimators.outputs import labels_of, outputs_of, spectra_of
 from specxr.kernels.least_squares import LANES, in_lanes
 from specxr.spectra.grid import Grid
 from specxr.spectra.line_spread import LineSpread
-from specxr.vocabulary import Flag
+from specxr.vocabulary import START, START_INPUTS, Flag
 
 # Changes whenever the labels of the same options and emulator may change.
 CODE_VERSION = "2"
 
-_START = ("teff", "logg", "feh")
 _DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
 
@@ -77,8 +75,6 @@ class LASP:
         "cpu" or "cuda".
     dtype : {"float64", "float32"}
         Of the arithmetic; the Jacobian is in single precision in either.
-    save_model : bool
-        Also give ``model(star, wavelength)``, in units of the observed flux, and ``fit_mask``.
 
     References
     ----------
@@ -106,7 +102,6 @@ class LASP:
     weighted: bool = False
     device: str = "cpu"
     dtype: str = "float64"
-    save_model: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.emulator, PolynomialEmulator):
@@ -122,12 +117,17 @@ class LASP:
         return ("rv", "teff", "logg", "feh", "vsini" if self.vsini else "sigma")
 
     @property
+    def inputs(self) -> tuple[str, ...]:
+        """Labels that the fits may begin with."""
+        return START_INPUTS
+
+    @property
     def outputs(self) -> tuple[Output, ...]:
         """Every variable of a block."""
         chi2 = "chi-squared over the pixels used"
         if not self.weighted:
             chi2 = "sum of squared residuals of flux / median(flux) over the pixels used"
-        return outputs_of(self.labels, self.save_model, chi2)
+        return outputs_of(self.labels, chi2)
 
     @property
     def _emulator(self) -> PolynomialEmulator:
@@ -161,8 +161,7 @@ class LASP:
     @property
     def fingerprint(self) -> str:
         """Content hash of options, emulator and code version."""
-        content = json.dumps({**self.provenance, "save_model": self.save_model}, sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+        return short_fingerprint(self.provenance)
 
     def check(self, grid: Grid) -> None:
         """Raise before anything is computed where this grid cannot be fitted.
@@ -185,7 +184,7 @@ class LASP:
         if self.vsini:
             instrument_width(self._emulator, grid[pixels], self.line_spread or grid.line_spread)
 
-    def estimate(self, block: Block) -> dict[str, NDArray[Any]]:
+    def estimate(self, block: Block, spectra: bool = False) -> dict[str, NDArray[Any]]:
         """Fit every star of a block; see ``outputs`` for what comes back."""
         prepared = self.prepare(block.grid)
         observed = observe(block, prepared, self.degree, self.quantile, self.weighted)
@@ -200,7 +199,7 @@ class LASP:
         if self.two_stage:
             others[Flag.STAGES_DISAGREE] = fitter.second_stage(observed, fit)
         out = labels_of(self.labels, prepared, observed, fit, others, self.weighted)
-        if self.save_model:
+        if spectra:
             out |= spectra_of(block, prepared, observed, fit, fitter.lanes)
         return out
 
@@ -230,10 +229,9 @@ class LASP:
 
     def _given(self, block: Block, observed: Observed, best: Tensor) -> Tensor | None:
         """Starts from outside, shape (fitted, 5), with the velocity and width of the best template."""
-        if block.start is not None:
-            labels = torch.from_numpy(np.asarray(block.start, "f8")[observed.star]).to(
-                best.device, best.dtype
-            )
+        if all(name in block.inputs for name in START_INPUTS):
+            given = np.stack([np.asarray(block.inputs[name], "f8") for name in START_INPUTS], axis=1)
+            labels = torch.from_numpy(given[observed.star]).to(best.device, best.dtype)
         elif self.start is not None:
             labels = best.new_tensor(self.start).expand(len(best), 3)
         else:
@@ -281,7 +279,7 @@ def _check_options(lasp: LASP) -> None:
     if not 0 < lasp.quantile < 1:
         raise ValueError(f"quantile is {lasp.quantile}; between 0 and 1 is required. Use 0.5 as published.")
     if lasp.start is not None:
-        for name, value in zip(_START, lasp.start, strict=True):
+        for name, value in zip(START, lasp.start, strict=True):
             low, high = lasp._emulator.bounds[name]
             if not low <= value <= high:
                 raise ValueError(
