@@ -42,13 +42,13 @@ def tiny_cube() -> xr.Dataset:
     grid = Grid(
         10.0 ** ((36990 + np.arange(n_pixels)) * 1e-4), "vacuum", "log10", 1e-4, LineSpread.constant(1800.0)
     )
-    mask = np.zeros((n_stars, n_pixels), dtype="u1")
+    mask = np.zeros((n_stars, n_pixels), dtype="u2")
     mask[::3, :5] = 1
     return make_cube(
         flux=rng.normal(100, 1, (n_stars, n_pixels)),
         ivar=np.where(mask, 0, 1.0),
+        wavelength=grid,
         mask=mask,
-        grid=grid,
         obsid=1000 + np.arange(n_stars),
         stars={
             "ra": rng.uniform(0, 360, n_stars),

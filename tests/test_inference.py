@@ -26,7 +26,7 @@ def cube():
     mask = np.zeros(flux.shape, np.uint8)
     mask[3] = 1  # a star that cannot be fitted
     stars = {f"true_{name}": values for name, values in truth.items()}
-    return make_cube(flux, np.ones_like(flux), mask, GRID, obsid=100 + np.arange(40), stars=stars)
+    return make_cube(flux, np.ones_like(flux), GRID, mask=mask, obsid=100 + np.arange(40), stars=stars)
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from specxr.cubes.layout import PIXEL_VARIABLES, Layout
+from specxr.cubes.layout import Layout
 from specxr.cubes.locations import open_store, reported
 from specxr.cubes.store import encoded, n_stars_of, open_group
-from specxr.vocabulary import STAR
+from specxr.vocabulary import SPECTRA, STAR
 
 
 def declare_cube(path: str | os.PathLike[str], block: xr.Dataset, layout: Layout) -> None:
@@ -30,7 +30,7 @@ def declare_cube(path: str | os.PathLike[str], block: xr.Dataset, layout: Layout
         Some stars of a cube, in memory.
     layout : Layout
     """
-    empty, encoding = encoded(block.isel({STAR: slice(0, 0)}), layout, PIXEL_VARIABLES)
+    empty, encoding = encoded(block.isel({STAR: slice(0, 0)}), layout, SPECTRA)
     with reported(path):
         empty.to_zarr(open_store(path), mode="w", consolidated=False, encoding=encoding)
 

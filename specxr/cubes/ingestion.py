@@ -20,16 +20,16 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from specxr.cubes.growth import declare_cube, settle, write_beyond
-from specxr.cubes.layout import PIXEL_VARIABLES, Layout, choose_layout, describe_layout, layout_of, star_bytes
+from specxr.cubes.layout import Layout, choose_layout, describe_layout, layout_of, star_bytes
 from specxr.cubes.locations import staged
 from specxr.cubes.lock import hold
-from specxr.cubes.schema import grid_of, make_cube
+from specxr.cubes.schema import grid_of, make_cube, set_flux_units
 from specxr.cubes.store import open_cube, open_group
 from specxr.readers import Outcome, Spectrum, read_files, reader
-from specxr.vocabulary import STAR, WAVELENGTH
+from specxr.vocabulary import SPECTRA, STAR, VARIABLES, WAVELENGTH
 
 FILES_PER_TASK = 100
-_BYTES_PER_PIXEL = 9  # flux and ivar of four bytes, a mask of one
+_BYTES_PER_PIXEL = sum(np.dtype(VARIABLES[name].dtype).itemsize for name in SPECTRA)
 _SUFFIXES = (".fits", ".fits.gz", ".fit", ".fit.gz")
 
 PathLike = str | os.PathLike[str]
@@ -230,7 +230,7 @@ class _Draft:
             self.pending[row - self.n_flushed] = spectrum
             return
         star = self._block([spectrum])
-        write_beyond(self.path, star[list(PIXEL_VARIABLES)].reset_coords(drop=True), self.n_before + row)
+        write_beyond(self.path, star[list(SPECTRA)].reset_coords(drop=True), self.n_before + row)
         block = bisect_right(self.starts, row) - 1
         for name, value in spectrum.star.items():
             self.stars[block][name].values[row - self.starts[block]] = value
@@ -243,7 +243,7 @@ class _Draft:
         stars = xr.concat(self.stars, STAR)
         group = open_group(self.path, "r+")
         _check_variables(
-            self.path, set(group.array_keys()), {*map(str, stars.variables), WAVELENGTH, *PIXEL_VARIABLES}
+            self.path, set(group.array_keys()), {*map(str, stars.variables), WAVELENGTH, *SPECTRA}
         )
         write_beyond(self.path, stars, self.n_before)
         settle(self.path, self.n_before + self.n_flushed)
@@ -261,7 +261,7 @@ class _Draft:
         if self.n_before == self.n_flushed == 0:
             described = describe_layout(self.layout, star_bytes(block))
             declare_cube(self.path, block.assign_attrs(storage=described), self.layout)
-        pixels = block[list(PIXEL_VARIABLES)].reset_coords(drop=True)
+        pixels = block[list(SPECTRA)].reset_coords(drop=True)
         write_beyond(self.path, pixels, self.n_before + self.n_flushed)
         self.stars.append(block.drop_dims(WAVELENGTH))
         self.starts.append(self.n_flushed)
@@ -270,14 +270,16 @@ class _Draft:
 
     def _block(self, spectra: list[Spectrum]) -> xr.Dataset:
         columns = {name: np.array([spectrum.star[name] for spectrum in spectra]) for name in spectra[0].star}
-        pixels = {name: np.stack([getattr(s, name) for s in spectra]) for name in PIXEL_VARIABLES}
-        return make_cube(
-            **pixels,
-            grid=self.module.GRID,
+        pixels = {name: np.stack([getattr(s, name) for s in spectra]) for name in SPECTRA}
+        cube = make_cube(
+            pixels["flux"],
+            pixels["ivar"],
+            self.module.GRID,
+            mask=pixels["mask"],
             obsid=columns.pop("obsid"),
-            flux_units=self.module.FLUX_UNITS,
             stars=columns,
         )
+        return set_flux_units(cube, self.module.FLUX_UNITS)
 
 
 def _read_all(survey: str, files: Sequence[Path], workers: int | None) -> Iterator[Outcome]:

@@ -10,9 +10,8 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
-from specxr.cubes.schema import IDENTITY
-from specxr.cubes.store import open_group, unfitted, write_unit
-from specxr.vocabulary import STAR
+from specxr.cubes.store import open_group, write_unit
+from specxr.vocabulary import IDENTITY, STAR, fill_value
 
 
 def declare_labels(
@@ -40,7 +39,7 @@ def declare_labels(
             chunks = {**labels[name].sizes, STAR: star_chunk}
             encoding[str(name)] = {
                 "chunks": tuple(chunks.values()),
-                "fill_value": unfitted(name, variable.dtype),
+                "fill_value": fill_value(str(name), variable.dtype),
             }
     place = f"{root.path}/labels/{run}".lstrip("/")
     labels.assign_attrs(complete=False).to_zarr(

@@ -10,9 +10,7 @@ import psutil
 import xarray as xr
 import zarr
 
-from specxr.vocabulary import STAR, WAVELENGTH
-
-PIXEL_VARIABLES = ("flux", "ivar", "mask")
+from specxr.vocabulary import SPECTRA, STAR, WAVELENGTH
 
 # A task holds one block of stars, and fitting it takes some eight times its size: a quarter of a core's memory.
 _SHARE_OF_MEMORY = 32
@@ -77,7 +75,7 @@ def choose_layout(n_stars: int, star_bytes: int) -> Layout:
 
 def star_bytes(cube: xr.Dataset) -> int:
     """Size of one star's flux, ivar and mask [bytes]."""
-    return cube.sizes[WAVELENGTH] * sum(cube.variables[name].dtype.itemsize for name in PIXEL_VARIABLES)
+    return cube.sizes[WAVELENGTH] * sum(cube.variables[name].dtype.itemsize for name in SPECTRA)
 
 
 def layout_of(group: zarr.Group) -> Layout:

@@ -10,95 +10,115 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from specxr.spectra.grid import Grid
+from specxr.spectra.grid import SAME_PIXEL, Grid
 from specxr.spectra.line_spread import LineSpread
 from specxr.vocabulary import (
     CUBE_SCHEMA_VERSION,
+    IDENTITY,
     MEDIA,
     SAMPLINGS,
+    SPECTRA,
     STAR,
+    VARIABLES,
     WAVELENGTH,
     MaskBit,
-    flag_attrs,
 )
-
-# Float32 rounding of the wavelengths in survey files moves LAMOST pixels by up to 0.018 of a step.
-GRID_TOLERANCE = 0.05
-
-# Per-star variables that say which star it is; they go along with every selection and every label.
-IDENTITY = ("obsid", "ra", "dec")
-
-_STAR_ATTRS: dict[str, dict[str, str]] = {
-    "obsid": {"long_name": "identifier of the spectrum in its survey"},
-    "ra": {"units": "degree", "long_name": "right ascension"},
-    "dec": {"units": "degree", "long_name": "declination"},
-    "z": {"units": "1", "long_name": "redshift given by the survey"},
-    "rv_survey": {"units": "km/s", "long_name": "radial velocity given by the survey"},
-    "helio_rv": {"units": "km/s", "long_name": "heliocentric correction given by the survey"},
-    "mjd": {"units": "d", "long_name": "modified Julian day of the observation"},
-}
 
 
 def make_cube(
     flux: ArrayLike,
-    ivar: ArrayLike,
-    mask: ArrayLike,
-    grid: Grid,
+    ivar: ArrayLike | None,
+    wavelength: Grid | ArrayLike,
     *,
-    obsid: ArrayLike,
-    flux_units: str = "1",
-    stars: Mapping[str, ArrayLike] | None = None,
+    mask: ArrayLike | None = None,
+    medium: str | None = None,
+    obsid: ArrayLike | None = None,
+    stars: Mapping[str, Any] | None = None,
     attrs: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
     """Build a cube from arrays, and check it.
 
     Parameters
     ----------
-    flux, ivar : array_like, shape (star, wavelength)
-        Flux and its inverse variance (0 where unknown); stored as float32. NumPy or Dask.
-    mask : array_like of unsigned int, shape (star, wavelength)
-        Bits of `specxr.vocabulary.MaskBit`; 0 is a good pixel.
-    grid : Grid
-        Wavelengths [Angstrom] that all spectra share, their medium, sampling, step and resolving power.
-    obsid : array_like of int, shape (star,)
-        The survey's identifier of each spectrum.
-    flux_units : str, optional
+    flux : array_like, shape (star, wavelength)
+        Flux in any units; stored as float32. NumPy or Dask.
+    ivar : array_like, shape (star, wavelength), or None
+        Inverse variance of the flux, 0 where it is unknown; stored as float32. None if it is unknown everywhere.
+    wavelength : Grid or array_like, shape (wavelength,)
+        Grid that all spectra share; it may have a line spread. Or the bare pixel centres [Angstrom] in steps of
+        log10 or of Angstrom, which are found; `medium` is then required.
+    mask : array_like of unsigned int, shape (star, wavelength), optional
+        Bits of `specxr.vocabulary.MaskBit`; 0 is a good pixel. Without it, pixels whose flux is not finite or whose
+        inverse variance is not positive are masked, and all others are good.
+    medium : {"vacuum", "air"}, optional
+        Medium of bare pixel centres.
+    obsid : array_like of int, shape (star,), optional
+        Identifier of each spectrum in its survey, by which labels are joined; the stars are numbered without it.
     stars : mapping of str to array_like, shape (star,), optional
-        Other variables of each star: ``ra``, ``dec`` [degree], ``snr_g``, ``subclass``, ...
+        Other variables of each star: ``ra``, ``dec`` [degree], ``snr_g``, ``subclass``, ... Those of the vocabulary
+        get its types and attributes.
     attrs : mapping, optional
-        ``survey``, ``data_release``, ``history``, ...
+        Attributes of the cube: ``survey``, ``data_release``, ``history``, ...
 
     Returns
     -------
     Dataset
-        Dimensions ``star`` and ``wavelength``; passes `validate`.
+        Cube of dimensions ``star`` and ``wavelength``; it passes `validate`, and is lazy where the arrays are.
+
+    Raises
+    ------
+    ValueError
+        Shapes disagree, the pixels are not regular, or their medium is not given.
     """
-    flux, ivar = (_as_dtype(values, "float32") for values in (flux, ivar))
-    mask = mask if hasattr(mask, "dtype") else np.asarray(mask)
-    obsid = np.asarray(obsid, dtype="int64")
+    grid = wavelength if isinstance(wavelength, Grid) else Grid.regular(wavelength, medium)
+    arrays = _pixel_arrays(flux, ivar, mask)
+    n_stars = arrays["flux"].shape[0] if arrays["flux"].ndim else 0
+    obsid = np.arange(n_stars) if obsid is None else np.asarray(obsid)
     shape = (obsid.size, grid.wavelength.size)
-    for name, values in {"flux": flux, "ivar": ivar, "mask": mask}.items():
+    for name, values in arrays.items():
         if values.shape != shape:
             raise ValueError(
                 f"{name} has shape {values.shape}; {shape} is required, one row for each obsid and one "
                 "column for each wavelength. Transpose the array, or correct obsid or wavelength."
             )
-
-    pixels = (STAR, WAVELENGTH)
     cube = xr.Dataset(
-        {
-            "flux": (pixels, flux, {"units": flux_units, "long_name": "flux"}),
-            "ivar": (pixels, ivar, {"units": _inverse_square(flux_units), "long_name": "inverse variance"}),
-            "mask": (pixels, mask, {"long_name": "0 is good"} | flag_attrs(MaskBit, str(mask.dtype))),
-        },
+        {name: ((STAR, WAVELENGTH), values, VARIABLES[name].attrs) for name, values in arrays.items()},
         coords={WAVELENGTH: (WAVELENGTH, grid.wavelength, _grid_attrs(grid))},
         attrs={"schema_version": CUBE_SCHEMA_VERSION, "specxr_version": version("specxr"), **(attrs or {})},
     )
     for name, values in {"obsid": obsid, **(stars or {})}.items():
-        cube[name] = (STAR, _star_values(values), _STAR_ATTRS.get(name, {}))
+        known = VARIABLES.get(name)
+        cube[name] = (STAR, _star_values(name, values), known.attrs if known else {})
     cube = cube.set_coords([name for name in IDENTITY if name in cube])
     validate(cube)
     return cube
+
+
+def _pixel_arrays(flux: ArrayLike, ivar: ArrayLike | None, mask: ArrayLike | None) -> dict[str, Any]:
+    """Flux, inverse variance and mask in the types of the vocabulary; what is lazy stays lazy."""
+    as_flux = _as_dtype(flux, VARIABLES["flux"].dtype)
+    as_ivar = np.zeros_like(as_flux) if ivar is None else _as_dtype(ivar, VARIABLES["ivar"].dtype)
+    if mask is None:
+        as_mask = int(MaskBit.BAD_FLUX) * ~np.isfinite(as_flux)
+        # Where no inverse variance is known at all, that is no fault of single pixels.
+        if ivar is not None:
+            as_mask = as_mask | int(MaskBit.NO_IVAR) * ~(np.isfinite(as_ivar) & (as_ivar > 0))
+    else:
+        as_mask = mask if hasattr(mask, "dtype") else np.asarray(mask)
+        if as_mask.dtype.kind != "u":
+            raise ValueError(
+                f"mask has dtype {as_mask.dtype}; an unsigned integer type is required, with bits of "
+                f"specxr.vocabulary.MaskBit. Convert it with .astype('{VARIABLES['mask'].dtype}')."
+            )
+    return {"flux": as_flux, "ivar": as_ivar, "mask": _as_dtype(as_mask, VARIABLES["mask"].dtype)}
+
+
+def set_flux_units(cube: xr.Dataset, units: str) -> xr.Dataset:
+    """Return the cube with units of the flux, and of its inverse variance."""
+    inverse_square = units if units == "1" else f"({units})-2"
+    return cube.assign(
+        flux=cube["flux"].assign_attrs(units=units), ivar=cube["ivar"].assign_attrs(units=inverse_square)
+    )
 
 
 def validate(cube: xr.Dataset) -> None:
@@ -129,31 +149,24 @@ def grid_of(cube: xr.Dataset) -> Grid:
     )
 
 
-_PIXEL_VARIABLES = {
-    # name: kinds of dtype, what they are called, what to do where the variable is missing
-    "flux": ("f", "floating point", "Build the cube with specxr.cubes.schema.make_cube or `specxr ingest`."),
-    "ivar": (
-        "f",
-        "floating point",
-        "Where it is unknown, store zeros: cube['ivar'] = xr.zeros_like(cube['flux']).",
-    ),
-    "mask": (
-        "u",
-        "unsigned integer",
-        "If every pixel is good, store zeros: cube['mask'] = xr.zeros_like(cube['flux'], dtype='uint8'); "
-        "convert other types with .astype('uint8').",
-    ),
+_KINDS = {"f": "floating point", "u": "unsigned integer"}
+_ADVICE = {
+    "flux": "Build the cube with specxr.make_cube or `specxr ingest`.",
+    "ivar": "Where it is unknown, store zeros: cube['ivar'] = xr.zeros_like(cube['flux']).",
+    "mask": "If every pixel is good, store zeros: cube['mask'] = xr.zeros_like(cube['flux'], dtype="
+    f"'{VARIABLES['mask'].dtype}'); convert other types with .astype('{VARIABLES['mask'].dtype}').",
 }
 
 
 def _check_variables(cube: xr.Dataset) -> None:
-    version = cube.attrs.get("schema_version", CUBE_SCHEMA_VERSION)
-    if int(version) > CUBE_SCHEMA_VERSION:
+    schema = cube.attrs.get("schema_version", CUBE_SCHEMA_VERSION)
+    if int(schema) > CUBE_SCHEMA_VERSION:
         raise ValueError(
-            f"the cube has schema version {version}; this specxr reads up to {CUBE_SCHEMA_VERSION}. "
+            f"the cube has schema version {schema}; this specxr reads up to {CUBE_SCHEMA_VERSION}. "
             "Install a newer specxr."
         )
-    for name, (kind, described, advice) in _PIXEL_VARIABLES.items():
+    for name in SPECTRA:
+        advice, kind = _ADVICE[name], np.dtype(VARIABLES[name].dtype).kind
         if name not in cube.variables:
             found = ", ".join(map(str, cube.data_vars)) or "no variable"
             raise ValueError(
@@ -168,7 +181,9 @@ def _check_variables(cube: xr.Dataset) -> None:
                 f"select one star with isel({STAR}=[i]), which keeps the dimension."
             )
         if variable.dtype.kind != kind:
-            raise ValueError(f"{name} has dtype {variable.dtype}; a {described} type is required. {advice}")
+            raise ValueError(
+                f"{name} has dtype {variable.dtype}; a {_KINDS[kind]} type is required. {advice}"
+            )
     if "obsid" not in cube.variables:
         raise ValueError(
             f"the cube has no 'obsid'; an integer obsid({STAR}) is required, which joins labels to spectra. "
@@ -221,26 +236,20 @@ def _check_grid(cube: xr.Dataset) -> None:
         )
     position = np.log10(wavelength) if attrs["sampling"] == "log10" else wavelength
     departure = np.abs((position - position[0]) / step - np.arange(wavelength.size)).max()
-    if departure > GRID_TOLERANCE:
+    if departure > SAME_PIXEL:
         mean_step = (position[-1] - position[0]) / (wavelength.size - 1)
         raise ValueError(
             f"wavelength departs by {departure:.3g} pixels from a {attrs['sampling']} grid of step {step:g} "
-            f"(its mean step is {mean_step:.9g}); at most {GRID_TOLERANCE} is required. "
+            f"(its mean step is {mean_step:.9g}); at most {SAME_PIXEL} is required. "
             "Correct 'sampling' and 'step' in wavelength.attrs, or resample the spectra to a regular grid."
         )
 
 
 def _grid_attrs(grid: Grid) -> dict[str, Any]:
-    attrs = {
-        "units": "Angstrom",
-        "long_name": "wavelength of the pixel centres",
-        "medium": grid.medium,
-        "sampling": grid.sampling,
-        "step": float(grid.step),
-    }
+    own = {"medium": grid.medium, "sampling": grid.sampling, "step": float(grid.step)}
     if grid.line_spread is not None:
-        attrs["line_spread"] = grid.line_spread.to_json()
-    return attrs
+        own["line_spread"] = grid.line_spread.to_json()
+    return VARIABLES[WAVELENGTH].attrs | own
 
 
 def _as_dtype(values: Any, dtype: str) -> Any:
@@ -248,11 +257,13 @@ def _as_dtype(values: Any, dtype: str) -> Any:
     return values.astype(dtype) if hasattr(values, "astype") else np.asarray(values, dtype=dtype)
 
 
-def _star_values(values: Any) -> Any:
-    # Strings go to object: Zarr v3 has no stable fixed-length string type (docs/design/cube.md).
+def _star_values(name: str, values: Any) -> Any:
+    """Values of each star in the type of the vocabulary, if that loses no number."""
     values = values if hasattr(values, "dtype") else np.asarray(values)
-    return values.astype(object) if values.dtype.kind in "US" else values
-
-
-def _inverse_square(units: str) -> str:
-    return "1" if units == "1" else f"({units})-2"
+    # Strings go to object: Zarr v3 has no stable fixed-length string type (docs/design/cube.md).
+    if values.dtype.kind in "US":
+        return values.astype(object)
+    registered = VARIABLES[name].dtype if name in VARIABLES else "str"
+    if registered != "str" and np.can_cast(values.dtype, registered, "same_kind"):
+        return values.astype(registered)
+    return values

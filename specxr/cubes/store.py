@@ -12,10 +12,10 @@ import xarray as xr
 import zarr
 from zarr.codecs import ZstdCodec
 
-from specxr.cubes.layout import PIXEL_VARIABLES, Layout, choose_layout, describe_layout, layout_of, star_bytes
+from specxr.cubes.layout import Layout, choose_layout, describe_layout, layout_of, star_bytes
 from specxr.cubes.locations import exists, is_group, is_url, join, open_store, reported, staged
-from specxr.cubes.schema import IDENTITY, validate
-from specxr.vocabulary import LABELS, STAR, WAVELENGTH, Result
+from specxr.cubes.schema import validate
+from specxr.vocabulary import IDENTITY, LABELS, SPECTRA, STAR, WAVELENGTH, fill_value
 
 # Of the variables of each star: few files for ten million, little to write anew when a night is appended.
 STAR_VARIABLE_CHUNK = 65_536
@@ -48,9 +48,9 @@ def open_cube(path: str | os.PathLike[str]) -> xr.Dataset:
         raise ValueError(f"{path} is not a cube: {error}") from error
     # Dask blocks are the units of writing (shards where there are any): xarray alone would take inner chunks.
     blocks = {STAR: layout_of(group).block, WAVELENGTH: -1}
-    others = [name for name in cube.variables if name not in (*PIXEL_VARIABLES, WAVELENGTH)]
+    others = [name for name in cube.variables if name not in (*SPECTRA, WAVELENGTH)]
     chunked = xr.open_zarr(store, consolidated=False, chunks=blocks, drop_variables=others)
-    cube = cube.assign({name: chunked.variables[name] for name in PIXEL_VARIABLES})
+    cube = cube.assign({name: chunked.variables[name] for name in SPECTRA})
     return _ordered(cube.set_coords([name for name in IDENTITY if name in cube]))
 
 
@@ -82,7 +82,7 @@ def write_cube(
     layout = Layout(star_chunk, star_shard) if star_chunk else choose_layout(cube.sizes[STAR], size)
     with staged(path, overwrite) as draft:
         described = cube.assign_attrs(storage=describe_layout(layout, size))
-        _write(described, draft, layout, PIXEL_VARIABLES)
+        _write(described, draft, layout, SPECTRA)
 
 
 def write_labels(path: str | os.PathLike[str], labels: xr.Dataset, run: str, overwrite: bool = False) -> None:
@@ -141,17 +141,10 @@ def open_labels(path: str | os.PathLike[str], run: str) -> xr.Dataset:
     labels = _ordered(xr.open_zarr(store, group=f"labels/{run}", consolidated=False, chunks={}))
     missing = cube.sizes[STAR] - labels.sizes[STAR]
     if missing > 0:
-        fill = {name: unfitted(name, variable.dtype) for name, variable in labels.data_vars.items()}
+        fill = {name: fill_value(str(name), variable.dtype) for name, variable in labels.data_vars.items()}
         labels = labels.pad({STAR: (0, missing)}, constant_values=fill, keep_attrs=True)
         labels = labels.assign_attrs(complete=False)
     return labels.assign_coords({name: cube.variables[name] for name in IDENTITY if name in cube.variables})
-
-
-def unfitted(name: Hashable, dtype: np.dtype[Any]) -> Any:
-    """Value of a variable of the labels where no star was fitted."""
-    if name == "result":
-        return int(Result.NOT_FITTED)
-    return float("nan") if dtype.kind == "f" else 0
 
 
 def list_runs(path: str | os.PathLike[str]) -> list[str]:
@@ -270,7 +263,7 @@ def encoded(
 
 def _ordered(data: xr.Dataset) -> xr.Dataset:
     """Put the variables in the order of the vocabulary, then of the alphabet: a store keeps no order."""
-    first = [*PIXEL_VARIABLES, *(name for label in LABELS for name in (label, f"{label}_err"))]
+    first = [*SPECTRA, *(name for label in LABELS for name in (label, f"{label}_err"))]
     return data[[name for name in first if name in data] + sorted(set(data.data_vars) - set(first))]
 
 

@@ -10,11 +10,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from specxr.vocabulary import DISTRUST, LABELS, STAR, Result
+from specxr.vocabulary import DIAGNOSTICS, DISTRUST, IDENTITY, LABELS, STAR, Result
 
 SUFFIXES = (".csv", ".parquet", ".fits")
-
-_DIAGNOSTICS = ("chi2", "n_good", "n_iter", "result", "flags")
 
 
 def label_table(labels: xr.Dataset) -> pd.DataFrame:
@@ -33,7 +31,7 @@ def label_table(labels: xr.Dataset) -> pd.DataFrame:
         the run made both checks (``clean`` and ``two_stage``): the fit converged and nothing speaks against it.
     """
     names = [name for label in LABELS for name in (label, f"{label}_err")]
-    columns = [name for name in ("obsid", "ra", "dec", *names, *_DIAGNOSTICS) if name in labels.variables]
+    columns = [name for name in (*IDENTITY, *names, *DIAGNOSTICS) if name in labels.variables]
     # All in one computation: one at a time would fit the stars once for each column.
     values = labels[columns].reset_coords().compute()
     table = pd.DataFrame({name: values[name].values for name in columns if values[name].dims == (STAR,)})

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from specxr.content import short_fingerprint
 from specxr.spectra.line_spread import LineSpread
+from specxr.vocabulary import MEDIA
 
 # Pixels; the float32 wavelengths of survey files move a pixel by 0.02.
 SAME_PIXEL = 0.05
@@ -43,6 +44,56 @@ class Grid:
     step: float
     line_spread: LineSpread | None = None
     normalisation: str = ""
+
+    @classmethod
+    def regular(
+        cls, wavelength: ArrayLike, medium: str | None, line_spread: LineSpread | None = None
+    ) -> Grid:
+        """Grid of pixels whose sampling and step are found from their centres.
+
+        Parameters
+        ----------
+        wavelength : array_like, shape (wavelength,)
+            Pixel centres [Angstrom], increasing, in equal steps of log10(Angstrom) or of Angstrom.
+        medium : {"vacuum", "air"}
+        line_spread : LineSpread, optional
+
+        Raises
+        ------
+        ValueError
+            The medium is not given, or the steps are not equal.
+        """
+        if medium not in MEDIA:
+            raise ValueError(
+                f"the medium of the wavelengths is {medium!r}; one of {MEDIA} is required, since the two differ by "
+                "more than a pixel. Say which: medium='vacuum', for example."
+            )
+        centres = np.asarray(wavelength, dtype=np.float64)
+        if centres.ndim != 1 or centres.size < 2 or not np.isfinite(centres).all() or not centres[0] > 0:
+            raise ValueError(
+                f"the wavelengths have shape {centres.shape}; one axis of at least two finite, positive pixel centres "
+                "[Angstrom] is required. Give the wavelengths of all pixels, the same for all stars."
+            )
+        if not (np.diff(centres) > 0).all():
+            raise ValueError(
+                "the wavelengths do not increase everywhere; increasing pixel centres are required. Sort the pixels, "
+                "and the columns of flux and ivar with them."
+            )
+        departures: dict[str, tuple[float, float]] = {}
+        for sampling, position in (("log10", np.log10(centres)), ("linear", centres)):
+            step = float(position[-1] - position[0]) / (centres.size - 1)
+            away = np.abs((position - position[0]) / step - np.arange(centres.size)).max()
+            departures[sampling] = float(away), step
+        best = min(departures, key=lambda sampling: departures[sampling][0])
+        departure, step = departures[best]
+        if departure > SAME_PIXEL:
+            raise ValueError(
+                f"the wavelengths depart by {departures['log10'][0]:.3g} pixels from equal steps of log10 and by "
+                f"{departures['linear'][0]:.3g} from equal steps of Angstrom; at most {SAME_PIXEL} of one of them is "
+                "required. Rebin the spectra to regular pixels first, with their flux conserved, or give a Grid with "
+                "the exact step."
+            )
+        return cls(centres, medium, best, step, line_spread)
 
     @property
     def edges(self) -> NDArray[np.float64]:

@@ -8,7 +8,6 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from specxr.cubes.layout import PIXEL_VARIABLES
 from specxr.cubes.schema import make_cube
 from specxr.synthesis.survey import BAD_FRACTION, DEAD_FRACTION, GRID, TRUE_LABELS, simulate_survey
 from specxr.vocabulary import LABELS, STAR, WAVELENGTH, MaskBit
@@ -58,8 +57,10 @@ def simulate_bulk(
     template = xr.Dataset({"flux": zeros, "ivar": zeros, "mask": (zeros[0], zeros[1].astype("u1"))})
     spectra = xr.map_blocks(_observe, blocks, kwargs={"seed": seed, "n_models": n_models}, template=template)
     cube = make_cube(
-        *(spectra[name].data for name in PIXEL_VARIABLES),
+        spectra["flux"].data,
+        spectra["ivar"].data,
         grid,
+        mask=spectra["mask"].data,
         obsid=np.arange(n_stars),
         stars={**truth, "snr": stars["snr"]},
         attrs={

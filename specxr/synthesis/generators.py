@@ -166,9 +166,8 @@ def open_folder(folder: str | Path, medium: str, resolving_power: float | None =
     flux = da.stack(rows).rechunk((min(len(rows), 500), -1))
     return make_cube(
         flux=flux,
-        ivar=da.zeros_like(flux),
-        mask=da.zeros_like(flux, dtype="u1"),
-        grid=grid,
+        ivar=None,
+        wavelength=grid,
         obsid=np.arange(len(table)),
         stars={str(name): table[name].to_numpy() for name in table.columns.drop("file")},
         attrs={"history": f"specxr.synthesis.open_folder: {folder}"},

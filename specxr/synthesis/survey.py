@@ -86,8 +86,10 @@ def simulate_survey(
     )
 
     cube = make_cube(
-        *(spectra[name].data for name in ("flux", "ivar", "mask")),
+        spectra["flux"].data,
+        spectra["ivar"].data,
         GRID,
+        mask=spectra["mask"].data,
         obsid=np.arange(n_stars),
         stars=stars,
         attrs={

@@ -18,7 +18,7 @@ from specxr.spectra.grid import Grid
 from specxr.spectra.normalisation import Normalisation
 from specxr.synthesis.generators import Generator
 from specxr.synthesis.instrument import MAX_VSINI, Instrument, spreading
-from specxr.vocabulary import LABELS, SPECTRA, STAR, WAVELENGTH, MaskBit
+from specxr.vocabulary import LABELS, STAR, WAVELENGTH, MaskBit
 
 
 def make_training_set(
@@ -80,8 +80,10 @@ def make_training_set(
         template=_template(n_stars, instrument.grid, chunk),
     )
     cube = make_cube(
-        *(spectra[name].data for name in SPECTRA),
+        spectra["flux"].data,
+        spectra["ivar"].data,
         instrument.grid,
+        mask=spectra["mask"].data,
         obsid=np.arange(n_stars),
         stars=stars,
         attrs={

@@ -54,7 +54,7 @@ def test_shards_are_whole_chunks(chunk, shard):
 
 
 def test_a_large_cube_is_sharded_and_says_so(tiny_cube, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_BLOCK_BYTES", (2 * 8 * 80 * 9,) * 2)  # 16 stars in a block
+    monkeypatch.setattr(module, "_BLOCK_BYTES", (2 * 8 * 80 * 10,) * 2)  # 16 stars in a block
     monkeypatch.setattr(module, "_LARGE", 0.5)
     path = tmp_path / "cube.zarr"
     write_cube(tiny_cube.chunk(star=5), path)
@@ -64,7 +64,7 @@ def test_a_large_cube_is_sharded_and_says_so(tiny_cube, tmp_path, monkeypatch):
         stored = zarr.open_group(path, mode="r")[name]
         assert (stored.chunks, stored.shards) == ((2, 80), (16, 80))
         np.testing.assert_array_equal(cube[name].values, tiny_cube[name].values)
-    assert cube.attrs["storage"] == "shards of 16 stars (0.0115 MB) in chunks of 2"
+    assert cube.attrs["storage"] == "shards of 16 stars (0.0128 MB) in chunks of 2"
     assert (
         cube.attrs["storage"] in CliRunner().invoke(app, ["info", str(path)], env={"COLUMNS": "200"}).output
     )

@@ -21,7 +21,7 @@ def with_wavelength(values):
 BROKEN = {
     "no flux": (lambda c: c.drop_vars("flux"), "no variable 'flux'"),
     "no ivar": (lambda c: c.drop_vars("ivar"), r"no variable 'ivar'.*xr\.zeros_like"),
-    "no mask": (lambda c: c.drop_vars("mask"), "no variable 'mask'.*unsigned|no variable 'mask'.*uint8"),
+    "no mask": (lambda c: c.drop_vars("mask"), "no variable 'mask'.*unsigned|no variable 'mask'.*uint16"),
     "no obsid": (lambda c: c.drop_vars("obsid"), "no 'obsid'.*Number the stars"),
     "no wavelength": (lambda c: c.drop_vars("wavelength"), "no coordinate 'wavelength'"),
     "one star": (lambda c: c.isel(star=0), r"isel\(star=\[i\]\)"),
@@ -65,7 +65,7 @@ def test_validate_and_grid_of_compute_nothing(tiny_cube):
 
 def test_make_cube_keeps_what_it_is_given(tiny_cube):
     assert tiny_cube.flux.dtype == tiny_cube.ivar.dtype == "float32"
-    assert tiny_cube.mask.dtype == "uint8"
+    assert tiny_cube.mask.dtype == "uint16"
     assert tiny_cube.obsid.dtype == "int64"
     assert set(tiny_cube.coords) == {"wavelength", "obsid", "ra", "dec"}
     assert tiny_cube.ra.attrs["units"] == "degree"
@@ -79,7 +79,7 @@ def test_make_cube_keeps_what_it_is_given(tiny_cube):
 def test_make_cube_leaves_lazy_arrays_lazy(tiny_cube, forbid_compute):
     lazy = tiny_cube.chunk(star=5)
     again = make_cube(
-        lazy.flux.data, lazy.ivar.data, lazy.mask.data, grid_of(tiny_cube), obsid=tiny_cube.obsid
+        lazy.flux.data, lazy.ivar.data, grid_of(tiny_cube), mask=lazy.mask.data, obsid=tiny_cube.obsid
     )
     assert again.flux.chunks == lazy.flux.chunks
 
@@ -87,7 +87,7 @@ def test_make_cube_leaves_lazy_arrays_lazy(tiny_cube, forbid_compute):
 def test_make_cube_refuses_shapes_that_disagree(tiny_cube):
     flux, ivar, mask = (tiny_cube[name].values for name in ("flux", "ivar", "mask"))
     with pytest.raises(ValueError, match=r"ivar has shape \(80, 12\); \(12, 80\) is required"):
-        make_cube(flux, ivar.T, mask, grid_of(tiny_cube), obsid=tiny_cube.obsid)
+        make_cube(flux, ivar.T, grid_of(tiny_cube), mask=mask, obsid=tiny_cube.obsid)
 
 
 @given(
@@ -108,7 +108,7 @@ def test_grid_of_gives_back_the_grid(sampling, medium, first, step, n, power):
     zeros = xr.zeros_like(xr.DataArray(np.empty((1, n), "f4"))).values
     spread = None if power is None else LineSpread.constant(power)
     grid = Grid(wavelength, medium, sampling, step, spread)
-    found = grid_of(make_cube(zeros, zeros, zeros.astype("u1"), grid, obsid=[1]))
+    found = grid_of(make_cube(zeros, zeros, grid, mask=zeros.astype("u1"), obsid=[1]))
     np.testing.assert_array_equal(found.wavelength, grid.wavelength)
     assert (found.medium, found.sampling, found.step) == (medium, sampling, step)
     assert found.line_spread == spread
@@ -119,4 +119,4 @@ def test_wavelengths_rounded_to_float32_are_on_the_grid():
     wavelength = 10.0 ** (np.arange(35682, 39591) * 1e-4)
     zeros = np.zeros((1, wavelength.size), "f4")
     grid = Grid(wavelength.astype("f4").astype("f8"), "vacuum", "log10", 1e-4)
-    make_cube(zeros, zeros, zeros.astype("u1"), grid, obsid=[1])
+    make_cube(zeros, zeros, grid, mask=zeros.astype("u1"), obsid=[1])

@@ -63,7 +63,7 @@ def test_a_cube_comes_back_as_it_was(tiny_cube, stored):
         assert found[name].dtype == tiny_cube[name].dtype
     assert list(found.subclass.values) == list(tiny_cube.subclass.values)
     assert set(found.coords) == set(tiny_cube.coords)
-    assert found.attrs == tiny_cube.attrs | {"storage": "chunks of 5 stars (0.0036 MB)"}
+    assert found.attrs == tiny_cube.attrs | {"storage": "chunks of 5 stars (0.004 MB)"}
     assert found.wavelength.attrs == tiny_cube.wavelength.attrs
     assert list(found.data_vars) == ["flux", "ivar", "mask", "snr_g", "subclass"]
 

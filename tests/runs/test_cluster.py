@@ -44,9 +44,7 @@ def test_the_estimator_is_loaded_once_a_process(workers, tmp_path):
 
     flux, _ = spectra(24, 5)
     path = tmp_path / "cube.zarr"
-    write_cube(
-        make_cube(flux, flux * 0 + 1, (flux * 0).astype("u1"), GRID, obsid=range(24)), path, star_chunk=4
-    )
+    write_cube(make_cube(flux, flux * 0 + 1, GRID, obsid=range(24)), path, star_chunk=4)
     specxr.run(path, specxr.LASP(), name="lasp", client=workers)
 
     def loaded():

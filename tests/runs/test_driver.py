@@ -73,7 +73,7 @@ def test_a_run_gives_what_infer_gives_to_the_bit(client, tmp_path):
     mask = np.zeros(flux.shape, np.uint8)
     mask[3] = 1  # a star that cannot be fitted
     path = tmp_path / "cube.zarr"
-    write_cube(make_cube(flux, np.ones_like(flux), mask, GRID, obsid=np.arange(30)), path, star_chunk=8)
+    write_cube(make_cube(flux, np.ones_like(flux), GRID, mask=mask, obsid=np.arange(30)), path, star_chunk=8)
     lasp = specxr.LASP("default")
     summary = specxr.run(path, lasp, name="bulk", spectra=True, client=client)
     specxr.write_labels(path, specxr.infer(open_cube(path), lasp, spectra=True), "lazy")
@@ -247,9 +247,7 @@ def test_other_options_are_refused_and_named(client, path):
 def test_other_weights_are_refused(client, tmp_path):
     flux, _ = spectra(4, 5)
     path = tmp_path / "cube.zarr"
-    write_cube(
-        make_cube(flux, np.ones_like(flux), np.zeros(flux.shape, "u1"), GRID, obsid=np.arange(4)), path
-    )
+    write_cube(make_cube(flux, np.ones_like(flux), GRID, obsid=np.arange(4)), path)
     specxr.run(path, specxr.LASP(), name="a", client=client)
     other = dataclasses.replace(default(), coefficients=default().coefficients * 1.001)
     refused(path, ValueError, r"begun with emulator_fingerprint", specxr.LASP(other))
@@ -330,7 +328,7 @@ def test_weights_that_would_travel_with_every_task_are_refused(path):
     made = dataclasses.replace(default(), source=None)
     flux, _ = spectra(4, 5)
     write_cube(
-        make_cube(flux, np.ones_like(flux), np.zeros(flux.shape, "u1"), GRID, obsid=np.arange(4)),
+        make_cube(flux, np.ones_like(flux), GRID, obsid=np.arange(4)),
         path,
         overwrite=True,
     )

@@ -36,7 +36,7 @@ def fitted(tmp_path_factory) -> tuple[Path, specxr.LASP]:
     path = tmp_path_factory.mktemp("report") / "cube <b>.zarr"
     flux, _ = spectra(60, seed=5)
     ones = np.ones(flux.shape, "f4")
-    cube = make_cube(flux, ones, np.zeros(flux.shape, "u1"), GRID, obsid=np.arange(60))
+    cube = make_cube(flux, ones, GRID, obsid=np.arange(60))
     write_cube(cube, path, star_chunk=20)
     lasp = specxr.LASP("default", dtype="float32")
     with cluster.local(1) as client:

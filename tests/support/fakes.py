@@ -133,7 +133,7 @@ def fake_cube(n_stars=40, first_obsid=1000):
     flux = rng.normal(100, 30, (10_000, 20))[first_obsid - 1000 :][:n_stars]
     flux[:, 1] = np.arange(n_stars) + first_obsid - 1000
     obsid = first_obsid + np.arange(n_stars)
-    return make_cube(flux, np.ones_like(flux), np.zeros(flux.shape, "u1"), GRID, obsid=obsid)
+    return make_cube(flux, np.ones_like(flux), GRID, obsid=obsid)
 
 
 def write_fake_cube(path, n_stars=40, star_chunk=5, faults=None):
