@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from specxr.estimators.emulated.payne import Payne
     from specxr.estimators.emulated.slam import SLAM
     from specxr.estimators.lasp.estimator import LASP
+    from specxr.estimators.registry import open_estimator
     from specxr.inference import infer
     from specxr.runs import cluster
     from specxr.runs.driver import run
@@ -55,6 +56,7 @@ _DOORS = {
     "make_cube": "specxr.cubes.schema",
     "normalise": "specxr.transforms.normalise",
     "open_cube": "specxr.cubes.store",
+    "open_estimator": "specxr.estimators.registry",
     "open_labels": "specxr.cubes.store",
     "read_table": "specxr.cubes.tables",
     "run": "specxr.runs.driver",
@@ -94,6 +96,7 @@ __all__ = [  # noqa: F822
     "make_cube",
     "normalise",
     "open_cube",
+    "open_estimator",
     "open_labels",
     "plotting",
     "published",

@@ -249,14 +249,10 @@ def test_the_domain_holds_what_it_was_made_of_and_nothing_far_away(seed):
 # -- the command line --------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Quick(Payne):
-    hidden: tuple[int, ...] = (8,)
-    max_rounds: int = 3
+QUICK = ("-o", "hidden=8,", "-o", "max_rounds=3")
 
 
-def test_train_look_and_infer(tmp_path, monkeypatch):
-    monkeypatch.setattr(specxr, "Payne", Quick, raising=False)
+def test_train_look_and_infer(tmp_path):
     recipe = Normalisation(100.0)
     stars, survey, model = tmp_path / "stars.zarr", tmp_path / "survey.zarr", tmp_path / "model.safetensors"
     write_cube(training_cube(150, normalisation=recipe), stars)
@@ -267,16 +263,26 @@ def test_train_look_and_infer(tmp_path, monkeypatch):
         "train", stars, "--estimator", "slam", "--labels", "teff,feh", "--out", tmp_path / "slam.safetensors"
     )
     assert "150 stars, teff, feh" in said
-    said = ok("train", stars, "--out", model, "--folds", 2, "--snr", 20, 100, "--labels", "teff,feh")
+    said = ok("train", stars, *QUICK, "--out", model, "--folds", 2, "--snr", 20, 100, "--labels", "teff,feh")
     assert "in 2 folds" in said
     said = ok("models", "info", model)
     for word in ("payne", "vacuum", "teff", "sha256", "SNR^", "100.0"):
         assert word in said, word
-    ok("infer", survey, "--estimator", "payne", "--model", model, "--workers", 1)
-    assert set(open_labels(survey, "payne").label.values) == {"rv", "teff", "feh"}
-    assert "requires" not in refused("infer", survey, "--estimator", "slam", "--model", model)
-    assert "without --model" in refused("infer", survey, "--estimator", "payne", "--name", "other")
-    assert "with --model" in refused("infer", survey, "--model", model, "--name", "other")
+    ok("infer", survey, "--estimator", model, "-o", "max_velocity=300", "--workers", 1)
+    labels = open_labels(survey, "payne")
+    assert set(labels.label.values) == {"rv", "teff", "feh"}
+    assert specxr.open_estimator(labels.attrs).fingerprint == labels.attrs["fingerprint"]
+    assert "learnt nothing yet" in refused("infer", survey, "--estimator", "payne", "--name", "other")
+    assert "no such option" in refused(
+        "infer", survey, "--estimator", model, "-o", "hidden=8", "--name", "other"
+    )
+    assert "no such option" in refused("train", stars, "-o", "depth=8", "--out", tmp_path / "new.safetensors")
+    assert "lasp is not trained" in refused(
+        "train", stars, "--estimator", "lasp", "--out", tmp_path / "new.safetensors"
+    )
+    assert "start from were given to Payne" in refused(
+        "infer", survey, "--estimator", model, "--name", "other", "--start", "payne"
+    )
     assert "there already" in refused("train", stars, "--out", model)
     assert "ends in '.pt'" in refused("train", stars, "--out", tmp_path / "model.pt")
     assert "no attribute 'normalisation'" in refused("train", survey, "--out", tmp_path / "new.safetensors")

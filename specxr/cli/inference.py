@@ -4,62 +4,40 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from specxr.cli.commands import QUARANTINE, Cube, Overwrite, Run, Workers
-from specxr.cli.models import trainable
+from specxr.cli.options import Options, parse_options
 from specxr.cli.progress import run_progress, tally
 
 
 def infer(
     cube: Cube,
-    estimator: Annotated[Literal["lasp", "payne", "slam"], typer.Option(help="The method.")] = "lasp",
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="What `specxr train` made, for payne and slam.", show_default=False
-        ),
+    estimator: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="The method, such as lasp, or a model that was trained.")
+    ] = "lasp",
+    option: Options = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name of the run; the name of the method if not given.", show_default=False),
     ] = None,
-    emulator: Annotated[
-        str, typer.Option(metavar="PATH|NAME", help="For lasp: a file (.fits, .safetensors), or `default`.")
-    ] = "default",
-    clean: Annotated[
-        bool, typer.Option("--clean/--no-clean", help="For lasp: reject outlying pixels.")
-    ] = False,
-    two_stage: Annotated[
-        bool, typer.Option("--two-stage", help="For lasp: fit again without the shape, flag what disagrees.")
-    ] = False,
-    solver: Annotated[
-        Literal["lm", "adam", "curve_fit"], typer.Option(help="For lasp: how the fit is solved.")
-    ] = "lm",
     start: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="For lasp: begin with the labels of this run.", show_default=False),
+        typer.Option(
+            metavar="RUN", help="Begin the fits with the labels of this run (lasp).", show_default=False
+        ),
     ] = None,
-    vsini: Annotated[
-        bool, typer.Option("--vsini", help="For lasp: fit rotation apart from the instrument.")
-    ] = False,
-    weighted: Annotated[
-        bool, typer.Option("--weighted", help="For lasp: weigh pixels by their inverse variance.")
-    ] = False,
-    window: Annotated[
-        tuple[float, float],
-        typer.Option(metavar="FIRST LAST", help="For lasp: wavelengths of the fit [Angstrom]."),
-    ] = (4200.0, 5700.0),
-    name: Annotated[
-        str | None, typer.Option(help="Name of the run; the method's, if not given.", show_default=False)
-    ] = None,
+    spectra: Annotated[bool, typer.Option("--spectra", help="Write the model spectra as well.")] = False,
     workers: Workers = None,
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where to compute.")] = "cpu",
-    dtype: Annotated[
-        Literal["float64", "float32"], typer.Option(help="Precision of the arithmetic.")
-    ] = "float64",
+    device: Annotated[str, typer.Option(metavar="cpu|cuda", help="The device that computes.")] = "cpu",
     scheduler: Annotated[
         str | None,
         typer.Option(
-            metavar="ADDRESS", help="Of a running Dask cluster, or its scheduler file.", show_default=False
+            metavar="ADDRESS",
+            help="Address of a Dask cluster that runs already, or its scheduler file.",
+            show_default=False,
         ),
     ] = None,
     wait: Annotated[
@@ -69,63 +47,42 @@ def infer(
 ) -> None:
     """Infer labels of all stars of a cube, beside the spectra. Called again, it continues where it was stopped."""
     from specxr.cubes.store import check_run_name, open_cube
-    from specxr.runs import cluster
-    from specxr.runs.driver import RunStopped, run
+    from specxr.estimators.registry import open_estimator
 
     if workers is not None and scheduler is not None:
         raise ValueError(
             "--workers and --scheduler were both given; a cluster has its own workers. Leave one of them out."
         )
-    if (model is None) != (estimator == "lasp"):
-        raise ValueError(
-            f"--estimator {estimator} came {'without' if model is None else 'with'} --model; payne and slam require "
-            "the file that `specxr train` made, lasp takes none. Give the one that belongs to the other."
-        )
-    name = name or estimator
+    method = open_estimator(estimator, **{"device": device, **parse_options(option)})
+    name = name or type(method).__name__.lower()
     check_run_name(name)
     open_cube(cube)
-    if model is None:
-        from specxr.estimators.lasp.estimator import LASP
-
-        fitting: Any = LASP(
-            emulator,
-            clean=clean,
-            two_stage=two_stage,
-            solver=solver,
-            window=window,
-            vsini=vsini,
-            weighted=weighted,
-            device=device,
-            dtype=dtype,
-        )
-    else:
-        fitting = trainable(estimator).load(model, device=device, dtype=dtype)
-    client = cluster.connect(scheduler) if scheduler else cluster.local(workers) if workers else None
-    with client or nullcontext(), run_progress() as progress:
-        try:
-            summary = run(
-                cube,
-                fitting,
-                name=name,
-                start=start,
-                client=client,
-                overwrite=overwrite,
-                wait=wait,
-                progress=progress,
-            )
-        except RunStopped as error:
-            typer.echo(f"specxr: {' '.join(str(error).split())}", err=True)
-            raise typer.Exit(1) from error
+    settings = {"name": name, "start": start, "spectra": spectra, "overwrite": overwrite, "wait": wait}
+    summary = _fit(cube, method, settings, workers, scheduler)
     if summary.n_fitted:
         from specxr.runs.report import write_report
 
         page = Path("." if "://" in cube else cube).parent / f"{Path(cube).stem}-{name}-report.html"
         try:
-            write_report(cube, name, page, fitting)
+            write_report(cube, name, page, method)
             typer.echo(f"report in {page}")
         except OSError as error:  # the labels are there all the same
             typer.echo(f"no report: {' '.join(str(error).split())}", err=True)
     _tell(summary)
+
+
+def _fit(cube: str, method: Any, settings: dict[str, Any], workers: int | None, scheduler: str | None) -> Any:
+    """Run a method on a cube, with a bar that shows how far it has come."""
+    from specxr.runs import cluster
+    from specxr.runs.driver import RunStopped, run
+
+    client = cluster.connect(scheduler) if scheduler else cluster.local(workers) if workers else None
+    with client or nullcontext(), run_progress() as progress:
+        try:
+            return run(cube, method, client=client, progress=progress, **settings)
+        except RunStopped as error:
+            typer.echo(f"specxr: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(1) from error
 
 
 def _tell(summary: Any) -> None:
@@ -143,7 +100,8 @@ def _tell(summary: Any) -> None:
         )
     typer.echo(
         f"specxr: {len(summary.quarantined)} blocks are in quarantine, {summary.n_stars - summary.n_done:,} stars "
-        "have no labels. Their tracebacks are in the ledger (specxr.runs.ledger.read); the same command tries them again.",
+        "have no labels. Their tracebacks are in the ledger (specxr.runs.ledger.read); the same command tries them "
+        "again.",
         err=True,
     )
     raise typer.Exit(QUARANTINE)

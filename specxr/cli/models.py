@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich import box
@@ -11,16 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from specxr.cli.options import Options, parse_options
 from specxr.cli.progress import progress_bar
 
 models = typer.Typer(help="Look into trained models.", no_args_is_help=True)
-
-
-def trainable(name: str) -> Any:
-    """The class of an estimator that is trained."""
-    import specxr
-
-    return {"payne": specxr.Payne, "slam": specxr.SLAM}[name]
 
 
 def train(
@@ -28,7 +22,10 @@ def train(
         Path, typer.Argument(metavar="CUBE.zarr", help="Normalised spectra with labels, at rest or with rv.")
     ],
     out: Annotated[Path, typer.Option(metavar="FILE.safetensors", help="Where the model goes.")],
-    estimator: Annotated[Literal["payne", "slam"], typer.Option(help="The method.")] = "payne",
+    estimator: Annotated[
+        str, typer.Option(metavar="NAME", help="The method, such as payne or slam.")
+    ] = "payne",
+    option: Options = None,
     labels: Annotated[
         str | None,
         typer.Option(
@@ -42,16 +39,18 @@ def train(
         tuple[float, float] | None,
         typer.Option(metavar="LOW HIGH", help="S/N to which its spectra are degraded.", show_default=False),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split and all that is random.")] = 0,
     checkpoint: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Keep the training here while it lasts (payne).")
     ] = None,
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where to compute.")] = "cpu",
+    device: Annotated[str, typer.Option(metavar="cpu|cuda", help="The device that computes.")] = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> None:
     """Train a model on spectra with known labels."""
     import specxr
 
+    untrained: Any = specxr.open_estimator(estimator, **{"device": device, **parse_options(option)})
+    if not hasattr(untrained, "fit"):
+        raise ValueError(f"{estimator} is not trained; a method that learns is required. Use payne or slam.")
     if out.suffix != ".safetensors":
         raise ValueError(f"'{out}' ends in '{out.suffix}'; a model file ends in .safetensors. Name it so.")
     if out.exists() and not overwrite:
@@ -61,7 +60,6 @@ def train(
             f"there is no folder '{out.parent}' for {out.name}. Make it, or choose another."
         )
     spectra = specxr.open_cube(cube)
-    untrained = trainable(estimator)(seed=seed, device=device)
     with progress_bar("training", "steps") as (bar, task):
         fitted = specxr.train(
             spectra,

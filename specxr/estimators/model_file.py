@@ -24,6 +24,7 @@ from specxr.spectra.grid import Grid
 from specxr.spectra.line_spread import LineSpread
 
 SCHEMA = "specxr model 1"
+SUFFIX = ".safetensors"
 _UNHASHED = ("wavelength", "versions", "sha256")  # follows from the arrays; says who wrote; is the hash
 
 
@@ -95,10 +96,8 @@ class Model:
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write a file, which appears once it is complete."""
         path = Path(path)
-        if path.suffix != ".safetensors":
-            raise ValueError(
-                f"'{path}' ends in '{path.suffix}'; a model file ends in .safetensors. Name it so."
-            )
+        if path.suffix != SUFFIX:
+            raise ValueError(f"'{path}' ends in '{path.suffix}'; a model file ends in {SUFFIX}. Name it so.")
         if path.exists() and not overwrite:
             raise FileExistsError(f"'{path}' is there already. Choose another name, or overwrite it.")
         draft = path.with_name(f".{path.stem}-{uuid4().hex}.safetensors")

@@ -69,7 +69,7 @@ def test_the_program_exits_1_with_one_line(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("words", [["infer"], ["unknown"], ["infer", "x.zarr", "--estimator", "magic"]])
+@pytest.mark.parametrize("words", [["infer"], ["unknown"], ["infer", "x.zarr", "--clean"]])
 def test_wrong_usage_exits_2(words):
     assert run(*words).exit_code == 2
 
@@ -91,10 +91,10 @@ def test_a_run_continues_by_itself_and_is_replaced_only_on_request(fitted, sched
     ok("infer", cube, *scheduler)
     before = files_in(cube)
     assert "nothing was left to do" in ok("infer", cube)
-    assert "dtype 'float64' (now 'float32')" in refused("infer", cube, "--dtype", "float32")
-    assert "--overwrite" in refused("infer", cube, "--dtype", "float32")
+    assert "dtype 'float64' (now 'float32')" in refused("infer", cube, "-o", "dtype=float32")
+    assert "--overwrite" in refused("infer", cube, "-o", "dtype=float32")
     assert files_in(cube) == before
-    ok("infer", cube, *scheduler, "--dtype", "float32", "--overwrite")
+    ok("infer", cube, *scheduler, "-o", "dtype=float32", "--overwrite")
     assert open_labels(cube, "lasp").attrs["dtype"] == "float32"
     ok("infer", cube, *scheduler, "--overwrite")
     xr.testing.assert_identical(open_labels(cube, "lasp").load(), open_labels(fitted, "lasp").load())
@@ -196,9 +196,10 @@ def test_real_spectra_from_files_to_a_comparison(shared, scheduler, tmp_path):
         cube,
         "--estimator",
         "lasp",
-        "--emulator",
-        emulator,
-        "--no-clean",
+        "-o",
+        f"emulator={emulator}",
+        "-o",
+        "clean=false",
         "--name",
         "lasp",
         *scheduler,
@@ -248,17 +249,17 @@ def test_an_emulator_that_does_not_cover_the_grid(cube, tmp_path):
     blue = replace(whole, coefficients=whole.coefficients[..., :n].copy(), edges=whole.edges[: n + 1].copy())
     write_safetensors(blue, tmp_path / "blue.safetensors")
     before = files_in(cube)
-    assert "covers" in refused("infer", cube, "--emulator", tmp_path / "blue.safetensors")
+    assert "covers" in refused("infer", cube, "-o", f"emulator={tmp_path}/blue.safetensors")
     assert files_in(cube) == before
 
 
 def test_an_emulator_that_is_none(cube, tmp_path):
-    assert "suffix" in refused("infer", cube, "--emulator", "nosuchname")
-    refused("infer", cube, "--emulator", tmp_path / "absent.fits")
+    assert "suffix" in refused("infer", cube, "-o", "emulator=nosuchname")
+    refused("infer", cube, "-o", f"emulator={tmp_path}/absent.fits")
     (tmp_path / "text.safetensors").write_text("not an emulator")
-    refused("infer", cube, "--emulator", tmp_path / "text.safetensors")
+    refused("infer", cube, "-o", f"emulator={tmp_path}/text.safetensors")
     (tmp_path / "text.fits").write_text("not an emulator")
-    refused("infer", cube, "--emulator", tmp_path / "text.fits")
+    refused("infer", cube, "-o", f"emulator={tmp_path}/text.fits")
     assert list_runs(cube) == []
 
 
@@ -266,7 +267,7 @@ def test_clean_from_another_run_then_calibrated_and_recommended(survey, schedule
     path = tmp_path / "cube.zarr"
     write_cube(survey, path)
     ok("infer", path, "--name", "first", *scheduler)
-    ok("infer", path, "--name", "careful", "--clean", "--two-stage", "--start", "first", *scheduler)
+    ok("infer", path, "--name", "careful", "-o", "clean", "-o", "two_stage", "--start", "first", *scheduler)
     careful = open_labels(path, "careful")
     assert careful.attrs["clean"] == "true"
     ok("calibrate", path, "--name", "careful", "--floor", "rv=1.5", "--as", "calibrated")
@@ -278,7 +279,7 @@ def test_clean_from_another_run_then_calibrated_and_recommended(survey, schedule
     assert "begin with the labels 'nothing'" in refused(
         "infer", path, "--name", "more", "--start", "nothing", *scheduler
     )
-    assert "from" in refused("infer", path, "--name", "careful", "--clean", "--two-stage", *scheduler)
+    assert "from" in refused("infer", path, "--name", "careful", "-o", "clean", "-o", "two_stage", *scheduler)
     assert "LABEL=VALUE" in refused("calibrate", path, "--name", "first", "--floor", "rv", "--as", "other")
 
 

@@ -129,6 +129,22 @@ class Trained:
         learnt: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in model.options.items()}
         return cls(**learnt, **options, model=model)
 
+    @classmethod
+    def inference_options(cls) -> tuple[str, ...]:
+        """Names of the options that may change after the training."""
+        return tuple(f.name for f in fields(Trained) if f.name != "model")
+
+    @classmethod
+    def from_provenance(cls, provenance: Mapping[str, Any], **options: Any) -> Self:
+        """Open the model of a provenance with its options; `options` replace what it says."""
+        if not provenance["model"]:
+            raise ValueError(
+                f"the {cls.__name__} of these labels was not opened from a model file; a file is required to open it "
+                "again. Save models before they make labels that must last."
+            )
+        known = {name: provenance[name] for name in cls.inference_options()}
+        return cls.load(provenance["model"], **{**known, **options})
+
     # -- inference -----------------------------------------------------------------------------------------------
     @property
     def _model(self) -> Model:

@@ -5,8 +5,9 @@ Hot-star paper, section 3.1: SLAM finds Teff, logg, [Fe/H] and vsini; with these
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from specxr.estimators.emulated.base import Trained
 from specxr.estimators.emulated.label_fit import Fitted
 from specxr.estimators.fitted import Spectra, labels_of
 from specxr.estimators.outputs import outputs_of
+from specxr.estimators.registry import open_estimator
 from specxr.spectra.grid import Grid
 from specxr.vocabulary import Result
 
@@ -50,6 +52,18 @@ class Hybrid:
                 f"the first estimator infers {', '.join(known)} and the second {', '.join(wanted)}; the second must "
                 "infer all of these and more. Train it on more labels, or use the first alone."
             )
+
+    @classmethod
+    def open(cls, first: str, second: str, *, device: str = "cpu", dtype: str = "float64") -> Self:
+        """Open both estimators from their model files."""
+        options = {"device": device, "dtype": dtype}
+        return cls(open_estimator(first, **options), open_estimator(second, **options))
+
+    @classmethod
+    def from_provenance(cls, provenance: Mapping[str, Any], **options: Any) -> Self:
+        """Build the hybrid of two provenances; `options` replace what both of these say."""
+        first, second = (open_estimator(provenance[name], **options) for name in ("first", "second"))
+        return cls(first, second)
 
     @property
     def rest(self) -> tuple[str, ...]:

@@ -5,9 +5,11 @@ Liang et al. (2025), Wu et al. (2011); the forward model is in ``forward``, the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -134,6 +136,20 @@ class LASP:
         assert isinstance(self.emulator, PolynomialEmulator)
         return self.emulator
 
+    @classmethod
+    def from_provenance(cls, provenance: Mapping[str, Any], **options: Any) -> Self:
+        """Build the estimator that has this provenance; `options` replace what it says."""
+        source = options.pop("emulator", provenance["emulator_source"])
+        if not source:
+            raise ValueError(
+                f"the emulator {provenance['emulator']!r} of these labels was not opened from a file; a file is "
+                "required to open it again. Give the emulator: open_estimator(provenance, emulator=...)."
+            )
+        known = {f.name: provenance[f.name] for f in fields(cls) if f.name in provenance}
+        if known.get("line_spread") is not None:
+            known["line_spread"] = LineSpread.from_json(json.dumps(known["line_spread"]))
+        return cls(**{**known, **options, "emulator": source})
+
     @property
     def provenance(self) -> dict[str, Any]:
         """Options and the emulator that produced the labels."""
@@ -141,6 +157,7 @@ class LASP:
             "estimator": "LASP",
             "estimator_version": CODE_VERSION,
             "emulator": self._emulator.name,
+            "emulator_source": self._emulator.source or "",
             "emulator_fingerprint": self._emulator.fingerprint,
             "clean": self.clean,
             "two_stage": self.two_stage,
@@ -149,7 +166,7 @@ class LASP:
             "window": list(self.window),
             "degree": self.degree,
             "vsini": self.vsini,
-            "line_spread": None if self.line_spread is None else self.line_spread.to_json(),
+            "line_spread": None if self.line_spread is None else json.loads(self.line_spread.to_json()),
             "quantile": self.quantile,
             "weighted": self.weighted,
             "device": self.device,
@@ -161,7 +178,7 @@ class LASP:
     @property
     def fingerprint(self) -> str:
         """Content hash of options, emulator and code version."""
-        return short_fingerprint(self.provenance)
+        return short_fingerprint({**self.provenance, "emulator_source": ""})
 
     def check(self, grid: Grid) -> None:
         """Raise before anything is computed where this grid cannot be fitted.
@@ -273,6 +290,11 @@ def _check_options(lasp: LASP) -> None:
         raise ValueError(
             f"window {lasp.window} is empty; a first wavelength below the last one is required. Give it as (first,"
             " last) in Angstrom."
+        )
+    if lasp.line_spread is not None and not isinstance(lasp.line_spread, LineSpread):
+        raise ValueError(
+            f"line_spread is {lasp.line_spread!r}; a LineSpread is required. Use"
+            " LineSpread.constant(resolving_power), or set it on the cube."
         )
     if lasp.degree < 0:
         raise ValueError(f"degree is {lasp.degree}; 0 or more is required. Choose a degree, 50 as published.")

@@ -1,0 +1,52 @@
+"""Options of estimators on the command line: ``-o key=value``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+Options = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-o",
+        "--option",
+        metavar="KEY[=VALUE]",
+        help="An option of the estimator, such as `-o clean` or `-o window=4200,5700`; repeatable.",
+        show_default=False,
+    ),
+]
+
+
+def parse_options(items: Sequence[str] | None) -> dict[str, Any]:
+    """Options by name; one without a value is true.
+
+    A value is JSON where it can be read so, and a tuple where it is a list of JSON values with commas between them;
+    any other value is the text as it stands.
+    """
+    options: dict[str, Any] = {}
+    for item in items or ():
+        name, equals, text = item.partition("=")
+        name = name.strip().replace("-", "_")
+        if not name.isidentifier():
+            raise ValueError(
+                f"the option {item!r} has no name; -o KEY=VALUE is required. For example -o degree=50."
+            )
+        if name in options:
+            raise ValueError(
+                f"the option {name} was given twice; each once is required. Leave one of them out."
+            )
+        options[name] = _value(text) if equals else True
+    return options
+
+
+def _value(text: str) -> Any:
+    for candidate in (text, f"[{text.strip().removesuffix(',')}]"):
+        try:
+            value = json.loads(candidate)
+        except json.JSONDecodeError:
+            continue
+        return tuple(value) if isinstance(value, list) else value
+    return text
