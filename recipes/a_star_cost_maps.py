@@ -24,7 +24,7 @@ from specxr.estimators.lasp.prepare import Prepared
 from specxr.estimators.lasp.solvers import solve_lm
 from specxr.estimators.observe import Observed, observe
 from specxr.kernels.least_squares import LANES, levenberg_marquardt
-from specxr.readers.lamost_lrs import GRID, read
+from specxr.readers.lamost_lrs import GRID, read_spectrum
 
 # Between 6,300 and 11,000 K, S/N_g > 60; chosen to show one minimum, two, and the boundaries at 7000 and 9000 K.
 N_STARS = 10
@@ -107,7 +107,7 @@ def main() -> None:
     options = parser.parse_args()
     shared = options.shared / "data"
     table = choose(pd.read_csv(shared / "lamost_dr10/labels.csv"))
-    spectra = [read(shared / "lamost_dr10/fits" / name) for name in table.file]
+    spectra = [read_spectrum(shared / "lamost_dr10/fits" / name) for name in table.file]
     block = Block(GRID, *(np.stack([getattr(s, name) for s in spectra]) for name in ("flux", "ivar", "mask")))
     lasp = LASP(shared / "elodie/elodie32_flux_tgm_4199_5700.fits")
     prepared = lasp.prepare(GRID)

@@ -34,7 +34,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "cube.zarr"
 
-    report = ingest("lamost-lrs", options.spectra, path, overwrite=True)
+    report = ingest("lamost-lrs", options.spectra, path, mode="overwrite")
     print(
         f"{report.n_written} stars, {len(report.failures)} files without a spectrum, {report.seconds:.1f} s"
     )

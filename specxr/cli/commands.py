@@ -44,15 +44,18 @@ def ingest(
     """Read spectra of a survey into a cube. Unreadable files are listed, and do not stop the others."""
     from specxr.cubes.ingestion import ingest as read_files
 
+    if append and overwrite:
+        raise ValueError(
+            "--append and --overwrite were both given; one of them at most is required. Leave one out."
+        )
     with progress_bar("reading", "files") as (bar, task):
         report = read_files(
             survey,
             files,
             out,
-            overwrite=overwrite,
-            append=append,
-            replace_duplicates=replace_duplicates,
-            skip_existing=skip_existing,
+            mode="append" if append else "overwrite" if overwrite else "create",
+            duplicates="keep_last" if replace_duplicates else "refuse",
+            existing="skip" if skip_existing else "refuse",
             workers=workers,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
@@ -60,7 +63,7 @@ def ingest(
         typer.echo(f"{path}: {reason}", err=True)
     for old, new in report.replaced:
         typer.echo(f"{old}: replaced by {new}, which has the same obsid", err=True)
-    skipped = f"{len(report.skipped):,} files of stars that were there, " if report.skipped else ""
+    skipped = f"{len(report.skipped):,} stars that were there already, " if report.skipped else ""
     typer.echo(
         f"{report.n_written:,} stars {'added to' if append else 'in'} {report.path}, {skipped}"
         f"{len(report.failures):,} files without a spectrum, {report.seconds:.1f} s"

@@ -8,10 +8,12 @@ metadata of each variable; if that is interrupted, the longest variable says tha
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
 import xarray as xr
 import zarr
+from numpy.typing import NDArray
 
 from specxr.cubes.layout import Layout
 from specxr.cubes.locations import open_store, reported
@@ -55,9 +57,22 @@ def write_beyond(path: str | os.PathLike[str], stars: xr.Dataset, first: int) ->
         array, values = group[str(name)], variable.values
         if values.dtype.kind in "OTUS":
             values = values.astype(np.dtypes.StringDType())
+        elif values.dtype.kind == "u":
+            values = _narrowed(str(name), values, array.dtype)
         longer = array.metadata.update_shape((first + len(values), *array.shape[1:]))
         with reported(path):
             zarr.Array(zarr.AsyncArray(longer, array.store_path))[first:] = values
+
+
+def _narrowed(name: str, values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Bits in the type that is stored: cubes of schema 1 have masks of eight bits."""
+    narrow = values.astype(dtype)
+    if (narrow != values).any():
+        raise ValueError(
+            f"{name} of the new stars has bits up to {int(values.max())}, the cube stores it as {dtype}; a cube of "
+            "schema 2 is required for them. Write the cube anew from the survey's files (`specxr ingest --overwrite`)."
+        )
+    return narrow
 
 
 def settle(path: str | os.PathLike[str], n_stars: int | None = None) -> int:

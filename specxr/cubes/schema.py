@@ -104,7 +104,7 @@ def _pixel_arrays(flux: ArrayLike, ivar: ArrayLike | None, mask: ArrayLike | Non
         if ivar is not None:
             as_mask = as_mask | int(MaskBit.NO_IVAR) * ~(np.isfinite(as_ivar) & (as_ivar > 0))
     else:
-        as_mask = mask if hasattr(mask, "dtype") else np.asarray(mask)
+        as_mask = _bare(mask) if hasattr(mask, "dtype") else np.asarray(mask)
         if as_mask.dtype.kind != "u":
             raise ValueError(
                 f"mask has dtype {as_mask.dtype}; an unsigned integer type is required, with bits of "
@@ -253,13 +253,19 @@ def _grid_attrs(grid: Grid) -> dict[str, Any]:
 
 
 def _as_dtype(values: Any, dtype: str) -> Any:
-    """Convert NumPy, Dask or a sequence, leaving what is lazy lazy."""
+    """Convert NumPy, Dask, xarray or a sequence, leaving what is lazy lazy."""
+    values = _bare(values)
     return values.astype(dtype) if hasattr(values, "astype") else np.asarray(values, dtype=dtype)
+
+
+def _bare(values: Any) -> Any:
+    """Array inside a DataArray, whose own dimensions may have other names."""
+    return values.data if isinstance(values, xr.DataArray | xr.Variable) else values
 
 
 def _star_values(name: str, values: Any) -> Any:
     """Values of each star in the type of the vocabulary, if that loses no number."""
-    values = values if hasattr(values, "dtype") else np.asarray(values)
+    values = _bare(values) if hasattr(values, "dtype") else np.asarray(values)
     # Strings go to object: Zarr v3 has no stable fixed-length string type (docs/design/cube.md).
     if values.dtype.kind in "US":
         return values.astype(object)

@@ -17,6 +17,8 @@ import os
 import re
 import warnings
 import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,19 +27,16 @@ from astropy.io.fits.verify import VerifyWarning
 from astropy.utils.exceptions import AstropyUserWarning
 from numpy.typing import NDArray
 
-from specxr.readers import ReadError, Spectrum
+from specxr.readers.base import ReadError, Spectrum, SurveyBlock, read_one_by_one
 from specxr.spectra.grid import Grid
 from specxr.spectra.line_spread import LineSpread
-from specxr.vocabulary import MaskBit
-
-SURVEY = "LAMOST low resolution"
-FLUX_UNITS = "1"  # relative flux
+from specxr.vocabulary import MASK_DTYPE, VARIABLES, MaskBit, Variable
 
 STEP = 1e-4  # in log10(Angstrom)
 RESOLVING_POWER = 1800.0  # nominal
 FIRST_INDEX, LAST_INDEX = 35682, 39590  # 3700 and 9099 Angstrom
 GRID = Grid(
-    wavelength=10.0 ** (np.arange(FIRST_INDEX, LAST_INDEX + 1) * STEP),
+    wavelength=np.asarray(10.0 ** (np.arange(FIRST_INDEX, LAST_INDEX + 1) * STEP)),
     medium="vacuum",
     sampling="log10",
     step=STEP,
@@ -50,29 +49,43 @@ _ON_GRID = 0.1
 _COLUMNS = ("FLUX", "IVAR", "WAVELENGTH", "ANDMASK", "ORMASK")
 _ROWS = "flux inverse wavelength andmask ormask"
 
-# Variable: type, cards by preference. The first releases say SN_G for SNRG.
-_CARDS: dict[str, tuple[type, tuple[str, ...]]] = {
-    "ra": (float, ("RA",)),
-    "dec": (float, ("DEC",)),
-    "snr_u": (float, ("SNRU", "SN_U")),
-    "snr_g": (float, ("SNRG", "SN_G")),
-    "snr_r": (float, ("SNRR", "SN_R")),
-    "snr_i": (float, ("SNRI", "SN_I")),
-    "snr_z": (float, ("SNRZ", "SN_Z")),
-    "z": (float, ("Z",)),
-    "helio_rv": (float, ("HELIO_RV",)),
-    "object_class": (str, ("CLASS",)),
-    "subclass": (str, ("SUBCLASS",)),
-    "data_release": (str, ("DATA_V",)),
-    "mjd": (int, ("MJD",)),
-    "planid": (str, ("PLANID",)),
-    "spid": (int, ("SPID",)),
-    "fiberid": (int, ("FIBERID",)),
+# Variable of the vocabulary: cards by preference. The first releases have SN_G in place of SNRG.
+_CARDS: dict[str, tuple[str, ...]] = {
+    "ra": ("RA",),
+    "dec": ("DEC",),
+    "snr_u": ("SNRU", "SN_U"),
+    "snr_g": ("SNRG", "SN_G"),
+    "snr_r": ("SNRR", "SN_R"),
+    "snr_i": ("SNRI", "SN_I"),
+    "snr_z": ("SNRZ", "SN_Z"),
+    "z": ("Z",),
+    "helio_rv": ("HELIO_RV",),
+    "object_class": ("CLASS",),
+    "subclass": ("SUBCLASS",),
+    "data_release": ("DATA_V",),
+    "mjd": ("MJD",),
+    "planid": ("PLANID",),
+    "spid": ("SPID",),
+    "fiberid": ("FIBERID",),
 }
-_UNKNOWN = {float: float("nan"), int: -1, str: ""}
+_KINDS: dict[str, type[int] | type[float] | type[str]] = {"float64": float, "int64": int, "str": str}
 
 
-def read(path: str | os.PathLike[str]) -> Spectrum:
+@dataclass(frozen=True)
+class LamostLRS:
+    """Reader of LAMOST low-resolution spectra, one star in each file; see `specxr.readers.base.Reader`."""
+
+    survey: str = "LAMOST low resolution"
+    grid: Grid = GRID
+    flux_units: str = "1"  # the flux is relative
+    stars_per_file: int = 1
+
+    def read(self, files: Sequence[Path]) -> Iterator[SurveyBlock]:
+        """Read files in their order, as one block."""
+        return read_one_by_one(files, read_spectrum, self.grid.wavelength.size)
+
+
+def read_spectrum(path: str | os.PathLike[str]) -> Spectrum:
     """Read one file, plain or gzipped.
 
     Parameters
@@ -141,6 +154,7 @@ def _check_survey(header: fits.Header, hdus: fits.HDUList) -> None:
 def _arrays(hdus: fits.HDUList) -> list[NDArray[np.float64]]:
     """Flux, ivar, position of the pixels on the index of the grid, and-mask and or-mask."""
     header = hdus[0].header
+    wavelength: NDArray[np.float64] | None
     if "COADD" in hdus:
         table = hdus["COADD"].data
         lost = [name for name in _COLUMNS if name not in hdus["COADD"].columns.names]
@@ -172,7 +186,7 @@ def _place(
     position: NDArray[np.float64],
     always: NDArray[np.float64],
     once: NDArray[np.float64],
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]:
     """Put the pixels where they belong on the grid, and say what is wrong with each."""
     position = np.where(np.isfinite(position), position, 0.5)  # half a step off: never on the grid
     index = np.rint(position)
@@ -186,7 +200,7 @@ def _place(
     target = index[covered].astype(int) - FIRST_INDEX
 
     on_grid = np.zeros((2, GRID.wavelength.size), dtype="f4")
-    mask = np.full(GRID.wavelength.size, MaskBit.MISSING, dtype="u1")
+    mask = np.full(GRID.wavelength.size, int(MaskBit.MISSING), dtype=MASK_DTYPE)
     bad_flux = ~np.isfinite(flux)
     no_ivar = ~(np.isfinite(ivar) & (ivar > 0))
     on_grid[0, target] = np.where(bad_flux, 0, flux)[covered]
@@ -201,20 +215,21 @@ def _place(
 
 
 def _star(header: fits.Header) -> dict[str, int | float | str]:
-    return {name: _card(header, kind, cards) for name, (kind, cards) in _CARDS.items()}
+    return {name: _card(header, VARIABLES[name], cards) for name, cards in _CARDS.items()}
 
 
-def _card(header: fits.Header, kind: type, cards: tuple[str, ...]) -> int | float | str:
+def _card(header: fits.Header, variable: Variable, cards: tuple[str, ...]) -> int | float | str:
     """The first of the cards that has a value; LAMOST writes -9999 for an unknown number."""
+    unknown: int | float | str = variable.fill
     for card in cards:
         try:
-            value = kind(header[card])
+            value = _KINDS[variable.dtype](header[card])
         except (KeyError, TypeError, ValueError):
             continue
-        if kind is str:
-            return str(value).strip()
-        return _UNKNOWN[kind] if value == -9999 else value
-    return _UNKNOWN[kind]
+        if isinstance(value, str):
+            return value.strip()
+        return unknown if value == -9999 else value
+    return unknown
 
 
 def _obsid(header: fits.Header) -> int:
@@ -239,3 +254,6 @@ def _obsid(header: fits.Header) -> int:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+READER = LamostLRS()

@@ -72,9 +72,9 @@ def read_tgm(path: str | Path) -> PolynomialEmulator:
 
     if header.get("ULY_TYPE") != "TGM":
         raise _not_tgm(path, f"has ULY_TYPE = {header.get('ULY_TYPE')!r} in its header")
-    shapes = [None if image is None else image.shape for image in images]
+    shapes: list[tuple[int, ...]] = [() if image is None else image.shape for image in images]
     terms = len(_TERMS) + len(_REMAINDERS)
-    if len(shapes) != 3 or len(set(shapes)) != 1 or len(shapes[0] or ()) != 2 or shapes[0][0] < terms:
+    if len(shapes) != 3 or len(set(shapes)) != 1 or len(shapes[0]) != 2 or shapes[0][0] < terms:
         raise _not_tgm(path, f"holds images of shapes {shapes}")
     warm, hot, cold = (np.asarray(image, dtype=np.float64) for image in images)
     if any(image[terms:].any() for image in (warm, hot, cold)):

@@ -19,7 +19,7 @@ from specxr.estimators.lasp.fit import Fitter
 from specxr.estimators.lasp.solvers import solve_lm
 from specxr.estimators.observe import observe
 from specxr.kernels.least_squares import LANES
-from specxr.readers.lamost_lrs import GRID, read
+from specxr.readers.lamost_lrs import GRID, read_spectrum
 
 START = {"5000 K": (5000, 3, -0.5), "7500 K": (7500, 3, -0.5)}
 
@@ -67,7 +67,7 @@ def main() -> None:
     torch.set_num_threads(1)
     shared = options.shared / "data"
     table = pd.read_csv(shared / "lamost_dr10/labels.csv").sample(frac=1, random_state=1)
-    spectra = [read(shared / "lamost_dr10/fits" / name) for name in table.file]
+    spectra = [read_spectrum(shared / "lamost_dr10/fits" / name) for name in table.file]
     everyone = [np.stack([getattr(s, name) for s in spectra]) for name in ("flux", "ivar", "mask")]
     emulator = shared / "elodie/elodie32_flux_tgm_4199_5700.fits"
     if options.templates:

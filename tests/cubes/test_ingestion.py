@@ -9,14 +9,15 @@ import xarray as xr
 from typer.testing import CliRunner
 from zarr.storage import LocalStore
 
-from specxr import readers
 from specxr.cli import app
+from specxr.cubes import draft
 from specxr.cubes import ingestion as module
 from specxr.cubes.ingestion import find_files, ingest
 from specxr.cubes.layout import Layout
 from specxr.cubes.lock import hold
 from specxr.cubes.store import open_cube, open_labels, write_cube, write_labels
-from specxr.readers.lamost_lrs import GRID, read
+from specxr.readers.lamost_lrs import GRID, read_spectrum
+from specxr.readers.registry import read_files
 from specxr.vocabulary import Result
 
 
@@ -35,7 +36,7 @@ def folder(write_lamost, tmp_path):
 @pytest.fixture
 def small_blocks(monkeypatch):
     monkeypatch.setattr(module, "choose_layout", lambda n_stars, star_bytes: Layout(4))
-    monkeypatch.setattr(module, "FILES_PER_TASK", 3)
+    monkeypatch.setattr(module, "STARS_PER_TASK", 3)
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -46,7 +47,7 @@ def test_files_become_a_cube_in_their_order(folder, tmp_path, workers):
         "lamost-lrs", folder, tmp_path / "c.zarr", workers=workers, progress=lambda *now: seen.append(now)
     )
     assert (report.n_written, report.failures, report.replaced) == (11, [], [])
-    assert seen == [(i, 11) for i in range(1, 12)]
+    assert seen == [(3, 11), (6, 11), (9, 11), (11, 11)]
     cube = open_cube(report.path)
     assert cube.chunksizes == {"star": (4, 4, 3), "wavelength": (3909,)}
     np.testing.assert_array_equal(cube.wavelength.values, GRID.wavelength)
@@ -55,7 +56,7 @@ def test_files_become_a_cube_in_their_order(folder, tmp_path, workers):
     assert list(cube.subclass.values) == [f"F{i}" for i in order]
     np.testing.assert_array_equal(cube.ra.values, order)
     for row, name in enumerate(cube.file.values):
-        spectrum = read(next(folder.rglob(str(name))))
+        spectrum = read_spectrum(next(folder.rglob(str(name))))
         np.testing.assert_array_equal(cube.flux.values[row], spectrum.flux)
         np.testing.assert_array_equal(cube.ivar.values[row], spectrum.ivar)
         np.testing.assert_array_equal(cube.mask.values[row], spectrum.mask)
@@ -86,12 +87,12 @@ def test_damage_that_no_reader_foresaw_stops_one_file_only(folder, monkeypatch):
     def surprising(path):
         if path.name == "spec-00.fits":
             raise ZeroDivisionError("odd header")
-        return read(path)
+        return read_spectrum(path)
 
-    monkeypatch.setattr("specxr.readers.lamost_lrs.read", surprising)
-    outcomes = dict(readers.read_files("lamost-lrs", find_files(folder)))
-    assert outcomes.pop(folder / "spec-00.fits") == "ZeroDivisionError: odd header"
-    assert not any(isinstance(outcome, str) for outcome in outcomes.values())
+    monkeypatch.setattr("specxr.readers.lamost_lrs.read_spectrum", surprising)
+    (block,) = read_files("lamost-lrs", find_files(folder))
+    assert block.failures == [(folder / "spec-00.fits", "ZeroDivisionError: odd header")]
+    assert len(block) == 10
 
 
 @pytest.fixture
@@ -104,16 +105,14 @@ def twice(folder, write_lamost):
 
 @pytest.mark.usefixtures("small_blocks")
 def test_duplicates_are_refused(twice, tmp_path):
-    with pytest.raises(
-        ValueError, match=r"2 files have an obsid .*spec-09.*x-late-09.*replace_duplicates=True"
-    ):
+    with pytest.raises(ValueError, match=r"2 stars have an obsid .*spec-09.*x-late-09.*--replace-duplicates"):
         ingest("lamost-lrs", twice, tmp_path / "c.zarr")
     assert os.listdir(tmp_path) == ["spectra"]
 
 
 @pytest.mark.usefixtures("small_blocks")
 def test_duplicates_are_replaced_on_request(twice, tmp_path):
-    report = ingest("lamost-lrs", twice, tmp_path / "c.zarr", replace_duplicates=True)
+    report = ingest("lamost-lrs", twice, tmp_path / "c.zarr", duplicates="keep_last")
     assert [(a.name, b.name) for a, b in report.replaced] == [
         ("spec-06.fits", "x-late-06.fits"),
         ("spec-09.fits.gz", "x-late-09.fits"),
@@ -134,7 +133,7 @@ def test_duplicates_are_replaced_on_request(twice, tmp_path):
 def test_a_damaged_later_file_replaces_nothing(folder, write_lamost, tmp_path):
     late = write_lamost(folder / "x-late.fits", OBSID=100)
     late.write_bytes(late.read_bytes()[:9000])
-    report = ingest("lamost-lrs", folder, tmp_path / "c.zarr", replace_duplicates=True)
+    report = ingest("lamost-lrs", folder, tmp_path / "c.zarr", duplicates="keep_last")
     assert report.replaced == []
     assert [file.name for file, _ in report.failures] == ["x-late.fits"]
 
@@ -174,7 +173,7 @@ def test_an_ingest_that_dies_half_way_leaves_the_old_cube(folder, tmp_path, monk
         ingest("lamost-lrs", folder, out)
 
     blocks = []
-    write = module.write_beyond
+    write = draft.write_beyond
 
     def dies(*args):
         blocks.append(args)
@@ -182,13 +181,13 @@ def test_an_ingest_that_dies_half_way_leaves_the_old_cube(folder, tmp_path, monk
             raise KeyboardInterrupt
         write(*args)
 
-    monkeypatch.setattr(module, "write_beyond", dies)
+    monkeypatch.setattr(draft, "write_beyond", dies)
     with pytest.raises(KeyboardInterrupt):
-        ingest("lamost-lrs", folder, out, overwrite=True)
+        ingest("lamost-lrs", folder, out, mode="overwrite")
     assert open_cube(out).sizes["star"] == 3
     assert sorted(os.listdir(tmp_path)) == ["c.zarr", "spectra"]
-    monkeypatch.setattr(module, "write_beyond", write)
-    assert ingest("lamost-lrs", folder, out, overwrite=True).n_written == 11
+    monkeypatch.setattr(draft, "write_beyond", write)
+    assert ingest("lamost-lrs", folder, out, mode="overwrite").n_written == 11
     assert open_cube(out).sizes["star"] == 11
 
 
@@ -197,7 +196,7 @@ def test_a_script_without_guard_is_told_so(folder, tmp_path):
     script.write_text(
         "import sys\n"
         "from specxr.cubes import ingestion\n"
-        "ingestion.FILES_PER_TASK = 3\n"
+        "ingestion.STARS_PER_TASK = 3\n"
         "ingestion.ingest('lamost-lrs', sys.argv[1], sys.argv[2], workers=2)\n"
     )
     command = [sys.executable, str(script), str(folder), str(tmp_path / "c.zarr")]
@@ -264,11 +263,11 @@ def test_a_cube_made_in_two_nights_is_the_cube_made_in_one(
     ingest("lamost-lrs", files, tmp_path / "once.zarr", workers=1)
     ingest("lamost-lrs", files[:3], tmp_path / "c.zarr", workers=1)
     for some in (files[3:4], files[4:9], files[9:]):
-        report = ingest("lamost-lrs", some, tmp_path / "c.zarr", append=True, workers=1)
+        report = ingest("lamost-lrs", some, tmp_path / "c.zarr", mode="append", workers=1)
         assert report.n_written == len(some)
     once, often = open_cube(tmp_path / "once.zarr"), open_cube(tmp_path / "c.zarr")
     assert once.chunksizes == often.chunksizes
-    assert "3 of 3 files; specxr ingest lamost-lrs: 1 of 1 files; " in often.attrs["history"]
+    assert "3 of 3 files; specxr ingest lamost-lrs: 1 stars of 1 of 1 files; " in often.attrs["history"]
     often.attrs["history"] = once.attrs["history"]
     xr.testing.assert_identical(often.compute(), once.compute())
 
@@ -278,7 +277,7 @@ def test_labels_stay_with_their_stars_when_stars_are_appended(two_nights):
     path, night = two_nights
     labelled(path)
     before = open_labels(path, "lasp").compute()
-    ingest("lamost-lrs", night, path, append=True)
+    ingest("lamost-lrs", night, path, mode="append")
     after = open_labels(path, "lasp")
     assert after.teff.chunks is not None
     xr.testing.assert_equal(after.isel(star=slice(11)).compute(), before)
@@ -293,14 +292,16 @@ def test_labels_stay_with_their_stars_when_stars_are_appended(two_nights):
 def test_stars_that_are_there_are_refused_or_skipped(two_nights, folder):
     path, night = two_nights
     before = open_cube(path).compute()
-    with pytest.raises(ValueError, match=r"2 files have an obsid that is in .*spec-00.*--skip-existing"):
-        ingest("lamost-lrs", [night, folder / "spec-00.fits", folder / "spec-03.fits.gz"], path, append=True)
+    with pytest.raises(ValueError, match=r"2 stars have an obsid that is in .*spec-00.*--skip-existing"):
+        ingest(
+            "lamost-lrs", [night, folder / "spec-00.fits", folder / "spec-03.fits.gz"], path, mode="append"
+        )
     xr.testing.assert_identical(open_cube(path).compute(), before)
     files = [folder / "spec-00.fits", night]
-    report = ingest("lamost-lrs", files, path, append=True, skip_existing=True)
+    report = ingest("lamost-lrs", files, path, mode="append", existing="skip")
     assert ([file.name for file in report.skipped], report.n_written) == (["spec-00.fits"], 6)
     assert open_cube(path).sizes["star"] == 17
-    report = ingest("lamost-lrs", files, path, append=True, skip_existing=True)
+    report = ingest("lamost-lrs", files, path, mode="append", existing="skip")
     assert (report.n_written, len(report.skipped), open_cube(path).sizes["star"]) == (0, 7, 17)
 
 
@@ -323,17 +324,17 @@ def test_an_append_that_dies_anywhere_can_be_repeated(two_nights, tmp_path, monk
         await put(self, key, value, *args)
 
     monkeypatch.setattr(LocalStore, "set", counted)
-    ingest("lamost-lrs", night, tmp_path / "new.zarr", append=True, workers=1)
+    ingest("lamost-lrs", night, tmp_path / "new.zarr", mode="append", workers=1)
     new = open_cube(tmp_path / "new.zarr").compute()
     seen, total = set(), writes
     for allowed in sorted({*range(0, total, 11), total - 1}):
         writes, attempt = 0, tmp_path / f"{allowed}.zarr"
         shutil.copytree(path, attempt)
         with pytest.raises(OSError, match="power cut"):
-            ingest("lamost-lrs", night, attempt, append=True, workers=1)
+            ingest("lamost-lrs", night, attempt, mode="append", workers=1)
         seen.add(_state(attempt, old, new))
         allowed = -1
-        ingest("lamost-lrs", night, attempt, append=True, skip_existing=True, workers=1)
+        ingest("lamost-lrs", night, attempt, mode="append", existing="skip", workers=1)
         found = open_cube(attempt).compute()
         xr.testing.assert_equal(found, new)
         open_labels(attempt, "lasp").load()
@@ -356,7 +357,7 @@ def test_one_process_at_a_time_appends(two_nights):
     path, night = two_nights
     before = content(path)
     with hold(path, "stars"), pytest.raises(BlockingIOError, match="one writer at a time"):
-        ingest("lamost-lrs", night, path, append=True)
+        ingest("lamost-lrs", night, path, mode="append")
     assert {name: data for name, data in content(path).items() if "locks" not in name} == before
 
 
@@ -365,17 +366,17 @@ def test_only_stars_of_the_same_kind_are_appended(two_nights, tiny_cube, tmp_pat
     path, night = two_nights
     write_cube(tiny_cube, tmp_path / "tiny.zarr")
     with pytest.raises(ValueError, match="holds spectra of none on 80 pixels"):
-        ingest("lamost-lrs", night, tmp_path / "tiny.zarr", append=True)
+        ingest("lamost-lrs", night, tmp_path / "tiny.zarr", mode="append")
     write_cube(
         open_cube(path).drop_vars("subclass").assign(teff=("star", np.ones(11))), tmp_path / "less.zarr"
     )
     with pytest.raises(ValueError, match=r"differ \(subclass, teff\)"):
-        ingest("lamost-lrs", night, tmp_path / "less.zarr", append=True)
+        ingest("lamost-lrs", night, tmp_path / "less.zarr", mode="append")
     assert open_cube(tmp_path / "less.zarr").sizes["star"] == 11
     with pytest.raises(FileNotFoundError, match="does not exist"):
-        ingest("lamost-lrs", night, tmp_path / "nowhere.zarr", append=True)
-    with pytest.raises(ValueError, match="one is required at most"):
-        ingest("lamost-lrs", night, path, append=True, overwrite=True)
+        ingest("lamost-lrs", night, tmp_path / "nowhere.zarr", mode="append")
+    with pytest.raises(ValueError, match="mode is 'both'; one of create, overwrite, append"):
+        ingest("lamost-lrs", night, path, mode="both")
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -388,4 +389,4 @@ def test_the_command_appends(two_nights):
     again = CliRunner().invoke(app, words)
     assert again.exit_code == 1
     assert "--skip-existing" in again.output
-    assert "6 files of stars that were there" in CliRunner().invoke(app, [*words, "--skip-existing"]).output
+    assert "6 stars that were there already" in CliRunner().invoke(app, [*words, "--skip-existing"]).output

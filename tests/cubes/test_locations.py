@@ -73,7 +73,7 @@ def test_files_are_ingested_into_a_bucket_and_more_are_appended(write_lamost, ur
     files = sorted(tmp_path.glob("*.fits"))
     report = ingest("lamost-lrs", files[:3], url, workers=1)
     assert (report.path, report.n_written) == (url, 3)
-    ingest("lamost-lrs", files[3:], url, append=True, workers=1)
+    ingest("lamost-lrs", files[3:], url, mode="append", workers=1)
     np.testing.assert_array_equal(open_cube(url).flux.values[:, 0], np.arange(1, 6))
 
 

@@ -1,13 +1,19 @@
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+from support import simulated
 
+import specxr
+from specxr.cubes.growth import write_beyond
+from specxr.cubes.ingestion import ingest
 from specxr.cubes.schema import grid_of, make_cube, validate
+from specxr.cubes.store import open_cube, write_cube
 from specxr.spectra.grid import Grid
 from specxr.spectra.line_spread import LineSpread
-from specxr.vocabulary import CUBE_SCHEMA_VERSION, MaskBit
+from specxr.vocabulary import CUBE_SCHEMA_VERSION, VARIABLES, MaskBit
 
 
 def with_attr(name, value):
@@ -120,3 +126,112 @@ def test_wavelengths_rounded_to_float32_are_on_the_grid():
     zeros = np.zeros((1, wavelength.size), "f4")
     grid = Grid(wavelength.astype("f4").astype("f8"), "vacuum", "log10", 1e-4)
     make_cube(zeros, zeros, grid, mask=zeros.astype("u1"), obsid=[1])
+
+
+def test_wavelengths_alone_are_enough():
+    flux = np.full((3, 50), 2.0)
+    for sampling, step, wavelength in (
+        ("log10", 2e-4, 4000.0 * 10.0 ** (2e-4 * np.arange(50))),
+        ("linear", 1.25, 4000.0 + 1.25 * np.arange(50)),
+    ):
+        cube = make_cube(flux, flux, wavelength.astype("f4"), medium="air")
+        grid = grid_of(cube)
+        assert (grid.medium, grid.sampling) == ("air", sampling)
+        assert grid.step == pytest.approx(step, rel=1e-3)
+        assert cube.obsid.values.tolist() == [0, 1, 2]
+        assert not cube["mask"].values.any()
+
+
+def test_wavelengths_that_are_not_regular_are_refused():
+    flux, wavelength = np.ones((1, 50)), 4000.0 + 1.25 * np.arange(50)
+    with pytest.raises(ValueError, match="medium of the wavelengths is None.*Say which"):
+        make_cube(flux, flux, wavelength)
+    with pytest.raises(ValueError, match=r"depart by .* Rebin the spectra to regular pixels"):
+        make_cube(flux, flux, np.sort(np.random.default_rng(1).uniform(4000, 5000, 50)), medium="air")
+    with pytest.raises(ValueError, match="do not increase"):
+        make_cube(flux, flux, wavelength[::-1], medium="air")
+    with pytest.raises(ValueError, match="one axis of at least two"):
+        make_cube(flux, flux, wavelength[None], medium="air")
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_mask_that_is_not_given_says_what_the_arrays_say(lazy):
+    flux, ivar = np.ones((2, 3), "f4"), np.ones((2, 3), "f4")
+    flux[0, 1], ivar[1, 2], ivar[1, 0] = np.nan, 0.0, np.inf
+    grid = Grid(4000.0 + np.arange(3), "air", "linear", 1.0)
+    arrays = (da.from_array(flux, (1, 3)), da.from_array(ivar, (1, 3))) if lazy else (flux, ivar)
+    cube = make_cube(*arrays, grid)
+    assert bool(cube["mask"].chunks) == lazy
+    assert cube["mask"].dtype == "uint16"
+    np.testing.assert_array_equal(
+        cube["mask"], [[0, MaskBit.BAD_FLUX, 0], [MaskBit.NO_IVAR, 0, MaskBit.NO_IVAR]]
+    )
+    unknown = make_cube(flux, None, grid)
+    np.testing.assert_array_equal(unknown["mask"], [[0, MaskBit.BAD_FLUX, 0], [0, 0, 0]])
+    assert not unknown["ivar"].any()
+    with pytest.raises(ValueError, match="mask has dtype int64"):
+        make_cube(flux, ivar, grid, mask=np.zeros((2, 3), int))
+
+
+def test_variables_of_the_vocabulary_get_its_types_and_attributes(tiny_cube):
+    cube = make_cube(
+        tiny_cube.flux,
+        tiny_cube.ivar,
+        grid_of(tiny_cube),
+        stars={
+            "ra": np.arange(12, dtype="f4"),
+            "mjd": np.arange(12, dtype="i4"),
+            "mine": np.arange(12, dtype="f4"),
+        },
+    )
+    assert (cube.ra.dtype, cube.mjd.dtype, cube.mine.dtype) == ("float64", "int64", "float32")
+    for name in ("flux", "ivar", "obsid", "ra", "mjd"):
+        assert cube[name].attrs == VARIABLES[name].attrs
+    assert cube.mjd.attrs["units"] == "d"
+
+
+def schema_1(cube):
+    """The cube as the first version wrote it: masks of eight bits, and a resolving power."""
+    attrs = {k: v for k, v in cube.wavelength.attrs.items() if k != "line_spread"} | {
+        "resolving_power": 1800.0
+    }
+    mask = cube["mask"].astype("u1").assign_attrs(cube["mask"].attrs)
+    mask.attrs["flag_masks"] = np.asarray(mask.attrs["flag_masks"], dtype="u1")
+    old = cube.assign(mask=mask).assign_coords(wavelength=cube.wavelength.drop_attrs().assign_attrs(attrs))
+    return old.assign_attrs(schema_version=1)
+
+
+def test_a_cube_of_schema_1_opens(tiny_cube, tmp_path):
+    write_cube(schema_1(tiny_cube), tmp_path / "old.zarr")
+    cube = open_cube(tmp_path / "old.zarr")
+    validate(cube)
+    assert cube.attrs["schema_version"] == 1
+    assert cube["mask"].dtype == "uint8"
+    assert grid_of(cube).line_spread == LineSpread.constant(1800.0)
+    np.testing.assert_array_equal(cube["mask"], tiny_cube["mask"])
+
+
+def test_a_cube_of_schema_1_is_fitted_as_one_of_schema_2(tmp_path):
+    flux, _ = simulated.spectra(3, 1)
+    cube = make_cube(flux, np.ones_like(flux), simulated.GRID)
+    write_cube(schema_1(cube), tmp_path / "old.zarr")
+    lasp = specxr.LASP()
+    new, old = specxr.infer(cube, lasp), specxr.infer(open_cube(tmp_path / "old.zarr"), lasp).compute()
+    assert (old.result == 0).all()
+    np.testing.assert_array_equal(new.teff, old.teff)
+
+
+def test_a_cube_of_schema_1_can_be_appended_to(write_lamost, tmp_path):
+    for i in range(3):
+        write_lamost(tmp_path / f"{i}.fits", flux=np.full(3900, i + 1.0), OBSID=i)
+    out = tmp_path / "c.zarr"
+    ingest("lamost-lrs", tmp_path / "0.fits", tmp_path / "new.zarr", workers=1)
+    write_cube(schema_1(open_cube(tmp_path / "new.zarr")), out)
+    report = ingest("lamost-lrs", [tmp_path / "1.fits", tmp_path / "2.fits"], out, mode="append", workers=1)
+    cube = open_cube(report.path).compute()
+    assert cube["mask"].dtype == "uint8"
+    np.testing.assert_array_equal(cube.flux[:, 0], [1.0, 2.0, 3.0])
+    assert (cube["mask"].values[:, -9:] == MaskBit.MISSING).all()
+    star = cube.isel(star=[0]).assign(mask=cube["mask"].isel(star=[0]).astype("u2") + np.uint16(256))
+    with pytest.raises(ValueError, match="bits up to .*stores it as uint8"):
+        write_beyond(out, star[["mask"]].reset_coords(drop=True), 3)

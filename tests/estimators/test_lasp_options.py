@@ -216,10 +216,10 @@ def test_wrong_options_are_refused():
 @pytest.mark.parametrize("clean", [False, True])
 def test_galaxies_and_whatever_else_a_plate_holds_get_a_code(shared, clean):
     from specxr.readers.lamost_lrs import GRID as LAMOST
-    from specxr.readers.lamost_lrs import read
+    from specxr.readers.lamost_lrs import read_spectrum
 
     files = sorted((shared / "lamost_dr7_plate/fits").glob("*.fits*"))[::3]
-    found = [read(file) for file in files]
+    found = [read_spectrum(file) for file in files]
     arrays = [np.stack([getattr(s, name) for s in found]) for name in ("flux", "ivar", "mask")]
     block = dataclasses.replace(block_of(arrays[0], LAMOST), flux=arrays[0], ivar=arrays[1], mask=arrays[2])
     out = LASP("default", clean=clean, two_stage=True).estimate(block)

@@ -7,8 +7,9 @@ from astropy.io import fits
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from specxr.readers import ReadError, reader
-from specxr.readers.lamost_lrs import GRID, read
+from specxr.readers.base import ReadError
+from specxr.readers.lamost_lrs import GRID, READER, read_spectrum
+from specxr.readers.registry import open_reader
 from specxr.spectra.line_spread import LineSpread
 from specxr.vocabulary import MaskBit
 
@@ -20,9 +21,9 @@ LAYOUTS = ["table", "image", "first release"]
 def test_every_layout_gives_the_same_spectrum(write_lamost, tmp_path, layout, suffix):
     flux = np.float32(np.random.default_rng(1).normal(100, 5, 3904))
     path = write_lamost(tmp_path / f"spectrum{suffix}", layout, flux=flux, ivar=flux / 7)
-    spectrum = read(path)
+    spectrum = read_spectrum(path)
     assert spectrum.flux.shape == spectrum.ivar.shape == spectrum.mask.shape == (3909,)
-    assert (spectrum.flux.dtype, spectrum.ivar.dtype, spectrum.mask.dtype) == ("f4", "f4", "u1")
+    assert (spectrum.flux.dtype, spectrum.ivar.dtype, spectrum.mask.dtype) == ("f4", "f4", "u2")
     np.testing.assert_array_equal(spectrum.flux, np.r_[flux, np.zeros(5)])
     np.testing.assert_array_equal(spectrum.ivar, np.r_[np.float32(flux / 7), np.zeros(5)])
     np.testing.assert_array_equal(spectrum.mask, np.repeat([0, int(MaskBit.MISSING)], [3904, 5]))
@@ -44,9 +45,9 @@ def test_pixels_are_placed_by_index(write_lamost, tmp_path_factory, start, lengt
     write_lamost(path, layout, start, flux=index, wavelength=10 ** ((index + shift) * 1e-4))
     if start + length <= 35682:
         with pytest.raises(ReadError, match="no pixel"):
-            read(path)
+            read_spectrum(path)
         return
-    spectrum = read(path)
+    spectrum = read_spectrum(path)
     expected = np.arange(35682, 39591)
     covered = (expected >= start) & (expected < start + length)
     np.testing.assert_array_equal(spectrum.flux, np.where(covered, expected, 0))
@@ -69,7 +70,7 @@ def test_masks_say_what_is_wrong_with_a_pixel(write_lamost, tmp_path, layout):
     andmask[[30, 31]] = 1, 16
     ormask[[31, 32]] = 4, 2**20
     path = write_lamost(tmp_path / "a.fits", "table", flux=flux, ivar=ivar, andmask=andmask, ormask=ormask)
-    spectrum = read(path)
+    spectrum = read_spectrum(path)
     expected = np.zeros(3909, dtype="u1")
     expected[[10, 11]] = MaskBit.BAD_FLUX
     expected[20:24] = MaskBit.NO_IVAR
@@ -83,7 +84,7 @@ def test_masks_say_what_is_wrong_with_a_pixel(write_lamost, tmp_path, layout):
 
 @pytest.mark.parametrize("flux", [0.0, np.nan])
 def test_a_spectrum_without_signal_is_read(write_lamost, tmp_path, flux):
-    spectrum = read(write_lamost(tmp_path / "a.fits", flux=np.full(3909, flux)))
+    spectrum = read_spectrum(write_lamost(tmp_path / "a.fits", flux=np.full(3909, flux)))
     assert not spectrum.flux.any()
     assert spectrum.star["obsid"] == 605006
 
@@ -102,14 +103,14 @@ def test_what_the_header_says_of_the_star_is_kept(write_lamost, tmp_path):
         "SPID": 5,
         "FIBERID": 6,
     }
-    star = read(write_lamost(tmp_path / "a.fits", **cards)).star
+    star = read_spectrum(write_lamost(tmp_path / "a.fits", **cards)).star
     expected = {"obsid": 605006, "ra": 12.5, "dec": -3.0, "snr_g": 71.41, "z": 0.0, "helio_rv": 24.5561}
     expected |= {"object_class": "STAR", "subclass": "F2", "data_release": "LAMOST DR10"}
     expected |= {"mjd": 59521, "planid": "EG22", "spid": 5, "fiberid": 6}
     assert {name: star[name] for name in expected} == expected
     assert np.isnan(star["snr_u"])
     assert np.isnan(star["snr_z"])
-    bare = read(write_lamost(tmp_path / "b.fits")).star
+    bare = read_spectrum(write_lamost(tmp_path / "b.fits")).star
     assert {name: type(value) for name, value in bare.items()} == {
         name: type(value) for name, value in star.items()
     }
@@ -118,7 +119,7 @@ def test_what_the_header_says_of_the_star_is_kept(write_lamost, tmp_path):
 
 def test_without_obsid_a_negative_one_is_made_of_plate_and_fiber(write_lamost, tmp_path):
     def obsid(name, **cards):
-        return read(write_lamost(tmp_path / name, "first release", **cards)).star["obsid"]
+        return read_spectrum(write_lamost(tmp_path / name, "first release", **cards)).star["obsid"]
 
     first = obsid("a.fits")
     assert first == obsid("again.fits")
@@ -147,7 +148,7 @@ BROKEN = {
 def test_a_spectrum_of_another_kind_is_refused(write_lamost, tmp_path, layout, cards, reason):
     path = write_lamost(tmp_path / "a.fits", layout, **cards)
     with pytest.raises(ReadError, match=reason):
-        read(path)
+        read_spectrum(path)
 
 
 def test_damaged_files_are_refused(write_lamost, tmp_path):
@@ -166,10 +167,10 @@ def test_damaged_files_are_refused(write_lamost, tmp_path):
         path = tmp_path / "bad.fits.gz"
         path.write_bytes(content)
         with pytest.raises(ReadError, match=reason) as caught:
-            read(path)
+            read_spectrum(path)
         assert "\n" not in str(caught.value)
     with pytest.raises(ReadError, match="cannot be read: No such file"):
-        read(tmp_path / "missing.fits")
+        read_spectrum(tmp_path / "missing.fits")
 
 
 def test_files_without_flux_are_refused(tmp_path):
@@ -190,13 +191,13 @@ def test_files_without_flux_are_refused(tmp_path):
     for i, (reason, hdus) in enumerate(files.items()):
         fits.HDUList(hdus).writeto(tmp_path / f"{i}.fits")
         with pytest.raises(ReadError, match=reason):
-            read(tmp_path / f"{i}.fits")
+            read_spectrum(tmp_path / f"{i}.fits")
 
 
 def test_a_survey_has_its_name():
-    assert reader("lamost-lrs").read is read
+    assert open_reader("lamost-lrs") is READER
     with pytest.raises(ValueError, match="no reader for the survey 'gaia'; one of lamost-lrs"):
-        reader("gaia")
+        open_reader("gaia")
 
 
 # Real files
@@ -205,7 +206,7 @@ def test_a_survey_has_its_name():
 def test_headers_agree_with_the_table_of_the_survey(shared):
     table = pd.read_csv(shared / "lamost_dr10" / "labels.csv").iloc[::60]
     for row in table.itertuples():
-        star = read(shared / "lamost_dr10" / "fits" / row.file).star
+        star = read_spectrum(shared / "lamost_dr10" / "fits" / row.file).star
         assert star["obsid"] == row.obsid
         np.testing.assert_allclose([star["ra"], star["dec"]], [row.ra, row.dec], rtol=0, atol=1e-6)
         assert star["subclass"] == row.subclass
@@ -217,7 +218,7 @@ def test_made_up_obsid_ends_like_the_real_one(shared):
     # By plan and fiber: the column `filename` of 189 rows belongs to other stars.
     table = pd.read_csv(folder / "my_data3.csv").set_index(["planid", "spid", "fiberid"])["obsid"]
     files = sorted((folder / "fits").glob("*.fits.gz"))
-    stars = [read(file).star for file in files]
+    stars = [read_spectrum(file).star for file in files]
     assert len({star["obsid"] for star in stars}) == len(files) == 176
     plates = set()
     for star in stars:
@@ -240,7 +241,9 @@ def test_repeat_visits_of_a_star_have_lines_at_the_same_pixels(shared):
         lines = []
         for name in pair:
             flux = (
-                read(shared / "lamost_dr8_repeats" / "fits" / name.split("/")[-1]).flux[window].astype("f8")
+                read_spectrum(shared / "lamost_dr8_repeats" / "fits" / name.split("/")[-1])
+                .flux[window]
+                .astype("f8")
             )
             lines.append(flux / np.convolve(flux, np.ones(101) / 101, mode="same") - 1)
         shifts = range(-5, 6)
