@@ -34,7 +34,7 @@ from specxr.kernels.refraction import vacuum_to_air
 from specxr.plotting import plot_gradients, plot_pixel_residuals, plot_recovery_by_snr, plot_recovery_on_kiel
 from specxr.plotting.style import BLUE, DATA, VERMILION
 from specxr.published import hot_star_normalisation
-from specxr.published.hot_stars import VSINI
+from specxr.published.hot_stars import LINE_SPREAD_ARMS, LINE_SPREAD_DEGREE, VSINI
 from specxr.spectra.line_spread import LineSpread
 from specxr.spectra.normalisation import Normalisation
 from specxr.synthesis import EmulatorSpectra, Instrument, make_training_set
@@ -218,7 +218,7 @@ def lamost_line_spread(options: argparse.Namespace) -> LineSpread:
     velocity = cube["z"].values * 299792.458
     cool = EmulatorSpectra(read_models(options.models, ["coolstars"]))
     widths = measure_widths(cube, {label: official[label] for label in LABELS[:3]}, velocity, cool)
-    line_spread = fit_line_spread(widths)
+    line_spread = fit_line_spread(widths, LINE_SPREAD_ARMS, LINE_SPREAD_DEGREE)
 
     figure = Figure(figsize=(6.0, 3.6), layout="constrained")
     ax = figure.subplots()

@@ -84,7 +84,7 @@ def _draw(out: Path, cube, table: pd.DataFrame, official: pd.DataFrame) -> None:
     labels = specxr.open_labels(out / "cube.zarr", "lasp").isel(star=star)
     row = table.iloc[star]
     plot_fit(
-        cube["wavelength"], cube["flux"][star], labels["model"], labels["used"] == 0,
+        cube["wavelength"], cube["flux"][star], labels["model"], labels["used"],
         title=f"LAMOST {obsid}: {row['teff']:.0f} ± {row['teff_err']:.0f} K, log g {row['logg']:.2f}, "
         f"[Fe/H] {row['feh']:+.2f}, RV {row['rv']:.1f} km/s",
         medium="vacuum",

@@ -1,4 +1,4 @@
-"""What formal errors leave out: a floor in quadrature, measured on repeat visits of the same stars."""
+"""Error floors: what formal errors leave out, measured on repeat visits of the same stars and added in quadrature."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
+from scipy.stats import norm
 
 from specxr.vocabulary import LABEL, LABELS
 
-# Half of the differences of a unit normal lie within this.
-_HALF = 0.6744897501960817
+# Half of the values of a unit normal distribution lie within this distance of zero.
+_HALF = float(norm.ppf(0.75))
 
 
 def pairs(group: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -30,32 +31,37 @@ def pairs(group: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def measure_floor(value: ArrayLike, error: ArrayLike, group: ArrayLike) -> float:
-    """The floor that brings formal errors to the scatter between repeat visits.
+    """Measure the floor that brings formal errors to the scatter between repeat visits.
 
     Parameters
     ----------
     value, error : array_like, shape (visit,)
-        A label and its formal error; visits where either is not finite are left out.
+        A label and its formal error. Visits where either is not finite are left out.
     group : array_like, shape (visit,)
-        The star of each visit.
+        Identifier of the star of each visit.
 
     Returns
     -------
     float
-        In the label's units; 0 where the formal errors are large enough.
+        Floor in the units of the label; 0 where the formal errors are large enough.
+
+    Raises
+    ------
+    ValueError
+        No star has two visits with a label and an error.
 
     Notes
     -----
-    The f for which half of the pairs differ by less than 0.674 sqrt(e1^2 + e2^2 + 2 f^2): a median, so that variable
-    stars and failed fits count little.
+    The floor is the f for which half of the pairs differ by less than 0.674 sqrt(e1^2 + e2^2 + 2 f^2). It is a median,
+    so that variable stars and failed fits count little.
     """
     value, error, group = np.asarray(value, "f8"), np.asarray(error, "f8"), np.asarray(group)
     good = np.isfinite(value) & np.isfinite(error)
     first, second = pairs(group[good])
     if not len(first):
         raise ValueError(
-            f"{good.sum()} visits with a label and an error hold no two of one star; repeat visits are required."
-            " Pass the group of each visit, the same for visits of one star."
+            f"the {good.sum()} visits with a label and an error hold no pair of one star; repeat visits are required. "
+            "Pass the group of each visit, which is the same for all visits of a star."
         )
     difference = np.abs(value[good][first] - value[good][second])
     variance = error[good][first] ** 2 + error[good][second] ** 2
@@ -69,41 +75,42 @@ def measure_floor(value: ArrayLike, error: ArrayLike, group: ArrayLike) -> float
 
 
 def calibrate(labels: xr.Dataset, floors: Mapping[str, float]) -> xr.Dataset:
-    """Add floors to errors and covariances, in quadrature.
+    """Add floors to the errors and covariances of a run, in quadrature.
 
     Parameters
     ----------
     labels : Dataset
-        Of a run; left as it is.
+        Labels of a run; they are not changed.
     floors : mapping of str to float
-        Label to its floor [units of the label].
+        Floor of each label [units of the label].
 
     Returns
     -------
     Dataset
-        With the floors in its attributes.
+        A copy with larger errors; its attribute ``error_floors`` holds the floors.
 
     Raises
     ------
     ValueError
-        A label that the run does not have, a negative floor, or labels that have floors already.
+        The run does not have a label, a floor is negative, or the labels have floors already.
     """
     if "error_floors" in labels.attrs:
         raise ValueError(
-            f"these labels have error floors already ({labels.attrs['error_floors']}); formal errors are required."
-            " Calibrate the run as it was inferred."
+            f"these labels have error floors already ({labels.attrs['error_floors']}); formal errors are required. "
+            "Calibrate the run as it was inferred."
         )
     unknown = [name for name in floors if name not in LABELS or f"{name}_err" not in labels]
     wrong = [name for name, floor in floors.items() if not (np.isfinite(floor) and floor >= 0)]
     if unknown or wrong:
         have = [name for name in LABELS if f"{name}_err" in labels]
         raise ValueError(
-            f"floors were given for {dict(floors)}; finite numbers, 0 or more, for labels among {have} are required."
-            " Correct the name or the number."
+            f"the floors are {dict(floors)}; finite numbers of 0 or more, for labels among {have}, are required. "
+            "Correct the name or the number."
         )
     out = labels.copy()
     for name, floor in floors.items():
-        out[f"{name}_err"] = np.hypot(labels[f"{name}_err"], floor).assign_attrs(labels[f"{name}_err"].attrs)
+        error = labels[f"{name}_err"]
+        out[f"{name}_err"] = xr.apply_ufunc(np.hypot, error, floor, dask="allowed").assign_attrs(error.attrs)
     if "covariance" in labels:
         diagonal = np.diag([floors.get(str(name), 0.0) ** 2 for name in labels[LABEL].values])
         added = xr.DataArray(diagonal, dims=("label", "label_"))

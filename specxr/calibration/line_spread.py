@@ -1,4 +1,4 @@
-"""The line spread of a survey, measured on stars of known labels."""
+"""Line spread of a survey, measured on stars with known labels."""
 
 from __future__ import annotations
 
@@ -22,24 +22,20 @@ from specxr.synthesis.instrument import MAX_VSINI, OVERSAMPLING, Instrument
 from specxr.synthesis.training_set import spectra_on
 from specxr.vocabulary import SPEED_OF_LIGHT, STAR, UNUSABLE_NORMALISED
 
-# Arms of the LAMOST low-resolution spectrographs (hot-star paper, section 3.2) [Angstrom].
-LAMOST_ARMS = ((3700.0, 5800.0), (5700.0, 9100.0))
-
-# What the atmosphere and interstellar sodium absorb, which no template has [Angstrom, in either medium].
+# Ranges in which the atmosphere and interstellar sodium absorb, as no template does [Angstrom, in either medium].
 NOT_OF_STARS = (
     (5880.0, 5905.0), (6270.0, 6330.0), (6860.0, 6970.0), (7155.0, 7400.0), (7580.0, 7720.0), (8100.0, 8400.0),
     (8900.0, 9200.0),
 )  # fmt: skip
 
-DEGREE = 5  # of the polynomial of an arm (hot-star paper, section 3.2)
 PIXELS_PER_WIDTH = 100  # pixels that share one width
-_LEAST_GOOD = 60  # pixels of a window
-_SHAPE_TERMS = (
-    5  # four of the polynomial that brings the template to the flux of a window, one of line strength
-)
-_TRIED = np.geomspace(35.0, 160.0, 20)  # km/s
+_LEAST_GOOD = 60  # least number of good pixels in a window
+# A polynomial of four terms brings the template to the flux of a window, and one more term changes the line strength.
+_SHAPE_TERMS = 5
+_TRIED = np.geomspace(35.0, 160.0, 20)  # widths that are tried [km/s]
 _STARS_AT_ONCE = 32
-_SYSTEMATIC = 0.02  # of a width: what templates get wrong does not shrink with the noise
+# Error that templates cause, as a fraction of a width: it does not become smaller with the noise.
+_SYSTEMATIC = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +47,7 @@ class Widths:
     wavelength : ndarray, shape (window,)
         Middle of the window [Angstrom].
     sigma, sigma_err : ndarray, shape (window,)
-        Standard deviation of the line spread [km/s]; NaN where the spectra do not tell.
+        Standard deviation of the line spread and its error [km/s]; NaN where the spectra do not constrain it.
     """
 
     wavelength: NDArray[np.float64]
@@ -67,69 +63,84 @@ def measure_widths(
     Parameters
     ----------
     cube : Dataset
-        Spectra of slow rotators with many lines: F, G and K stars, of S/N above 100.
+        Spectra of slow rotators with many lines: F, G and K stars with an S/N above 100.
     labels : mapping of str to array_like, shape (star,)
-        Those of the generator.
+        Labels that the generator takes.
     rv : array_like, shape (star,)
         Radial velocities [km/s].
     generator : Generator
-        Of spectra that are not broadened, or far less than the survey's.
+        Generator of templates whose lines are not broadened, or far less than the survey's.
 
     Returns
     -------
     Widths
-        Of least chi2 summed over the stars; each star's is divided by its own least, so that what templates lack
-        does not give the brightest star all the weight.
+        Widths that minimise chi2, summed over the stars. The chi2 of a star is divided by its own minimum: otherwise
+        the brightest star, whose template is never exact, would have all the weight.
+
+    Raises
+    ------
+    ValueError
+        A label or velocity is not finite, or a velocity is too large.
     """
     validate(cube)
-    # A line spread as wide as any that is tried gives the template its margins.
+    # A line spread as wide as the widest that is tried gives the template its margins.
     instrument = Instrument(
         replace(grid_of(cube), line_spread=LineSpread.constant(SPEED_OF_LIGHT * FWHM_TO_SIGMA / _TRIED[-1]))
     )
-    wanted = np.stack([np.asarray(labels[name], dtype="f8") for name in generator.labels], axis=1)
+    values = np.stack([np.asarray(labels[name], dtype="f8") for name in generator.labels], axis=1)
     velocity = np.asarray(rv, dtype="f8")
-    if not (np.isfinite(wanted).all() and np.isfinite(velocity).all() and np.abs(velocity).max() < MAX_VSINI):
+    if not (np.isfinite(values).all() and np.isfinite(velocity).all() and np.abs(velocity).max() < MAX_VSINI):
         raise ValueError(
-            f"a label or rv is not finite, or an rv beyond {MAX_VSINI:g} km/s; labels and velocities of every star are "
-            "required. Select the stars that have them."
+            f"a label or an rv is not finite, or an rv lies beyond {MAX_VSINI:g} km/s; labels and velocities of all "
+            "stars are required. Select the stars that have them."
         )
     rise = torch.zeros(())
-    for first in range(0, len(wanted), _STARS_AT_ONCE):
-        some = slice(first, first + _STARS_AT_ONCE)
+    for first in range(0, len(values), _STARS_AT_ONCE):
+        rows = slice(first, first + _STARS_AT_ONCE)
         fine = torch.from_numpy(
-            np.ascontiguousarray(spectra_on(generator, wanted[some], instrument), dtype="f8")
+            np.ascontiguousarray(spectra_on(generator, values[rows], instrument), dtype="f8")
         )
-        rise = rise + _rise_of_chi2(cube.isel({STAR: some}), fine, velocity[some], instrument)
+        rise = rise + _rise_of_chi2(cube.isel({STAR: rows}), fine, velocity[rows], instrument)
     return _least(rise.numpy(), instrument.grid.wavelength, generator.resolving_power)
 
 
-def fit_line_spread(widths: Widths, arms: Sequence[tuple[float, float]] = LAMOST_ARMS) -> LineSpread:
-    """Fit a polynomial of degree five to the widths in each arm.
+def fit_line_spread(widths: Widths, arms: Sequence[tuple[float, float]], degree: int = 5) -> LineSpread:
+    """Fit a polynomial to the widths in each arm.
 
     Parameters
     ----------
     widths : Widths
-    arms : sequence of (float, float), optional
-        Wavelengths that each covers [Angstrom]; windows where two overlap count in both.
+        Widths that `measure_widths` returned.
+    arms : sequence of (float, float)
+        First and last wavelength of each arm [Angstrom]; windows where two arms overlap count in both. Those of LAMOST
+        are `specxr.published.hot_stars.LINE_SPREAD_ARMS`.
+    degree : int, optional
+        Degree of the polynomial.
 
     Returns
     -------
     LineSpread
+        Line spread of the survey, see `specxr.cubes.schema.with_line_spread`.
+
+    Raises
+    ------
+    ValueError
+        An arm has too few windows with a width.
     """
     fitted = []
     for low, high in arms:
         known = np.isfinite(widths.sigma) & (widths.wavelength >= low) & (widths.wavelength <= high)
-        if known.sum() < DEGREE + 3:
+        if known.sum() < degree + 3:
             raise ValueError(
-                f"{known.sum()} windows in {low:g}-{high:g} Angstrom have a width; {DEGREE + 3} are required for a "
-                "polynomial of degree 5. Give more stars, or stars with more lines."
+                f"{known.sum()} windows in {low:g}-{high:g} Angstrom have a width; {degree + 3} are required for a "
+                f"polynomial of degree {degree}. Give more stars, or stars with more lines."
             )
         sigma = widths.sigma[known]
         error = np.hypot(widths.sigma_err[known], _SYSTEMATIC * sigma)
-        # Beyond the outermost windows a polynomial of this degree is free: the arm ends there.
+        # Nothing constrains the polynomial beyond the outermost windows: the arm ends there.
         low, high = (float(widths.wavelength[known][end]) for end in (0, -1))
         scaled = arm_coordinate(widths.wavelength[known], low, high)
-        coefficients = chebyshev.chebfit(scaled, sigma, DEGREE, w=1.0 / error)
+        coefficients = chebyshev.chebfit(scaled, sigma, degree, w=1.0 / error)
         fitted.append(Arm(low, high, tuple(map(float, coefficients))))
     return LineSpread(tuple(fitted))
 
@@ -137,7 +148,7 @@ def fit_line_spread(widths: Widths, arms: Sequence[tuple[float, float]] = LAMOST
 def _rise_of_chi2(
     cube: xr.Dataset, fine: Tensor, velocity: NDArray[np.float64], instrument: Instrument
 ) -> Tensor:
-    """How chi2 of each width is above the least one, in units of the least reduced chi2, shape (width, window)."""
+    """Chi2 of each width minus the least, in units of the least reduced chi2, shape (width, window)."""
     n_window = instrument.grid.wavelength.size // PIXELS_PER_WIDTH
     used = slice(0, n_window * PIXELS_PER_WIDTH)
 
@@ -166,25 +177,26 @@ def _rise_of_chi2(
 
 
 def _chi2(flux: Tensor, weight: Tensor, template: Tensor) -> Tensor:
-    """Chi2 of the template in each window, brought to the flux's shape and line strength, shape (star, window)."""
+    """Chi2 in each window, of the template with the shape and line strength of the flux, shape (star, window)."""
     x = np.linspace(-1.0, 1.0, flux.shape[-1])
     shape = torch.from_numpy(legendre.legvander(x, _SHAPE_TERMS - 2))
-    # The constant makes all lines weaker or stronger alike: otherwise lines too strong would look broad.
+    # The constant makes all lines weaker or stronger together: otherwise lines that are too strong look broad.
     design = torch.cat([template[..., None] * shape, torch.ones_like(template)[..., None]], -1)
     weighted = (weight[..., None] * design).mT
     normal = weighted @ design
-    # Windows without good pixels are solved as well, and dropped afterwards.
+    # Windows without good pixels are solved as well, and left out afterwards.
     ridge = 1e-12 * normal.diagonal(dim1=-2, dim2=-1).amax(-1)[..., None, None] + 1e-30
     normal = normal + ridge * torch.eye(_SHAPE_TERMS, dtype=torch.float64)
     coefficients = torch.linalg.solve(normal, weighted @ flux[..., None])
     residual = flux - (design @ coefficients)[..., 0]
-    return (weight * residual**2).sum(-1)
+    chi2: Tensor = (weight * residual**2).sum(-1)
+    return chi2
 
 
 def _least(
     rise: NDArray[np.float64], wavelength: NDArray[np.float64], resolving_power: float | None
 ) -> Widths:
-    """Width of least chi2 and its error from the parabola through the three lowest points of each window."""
+    """Width that minimises chi2 and its error, from the parabola through the three lowest points of each window."""
     at = np.argmin(rise, axis=0)
     inner = (at > 0) & (at < len(_TRIED) - 1)
     at = np.clip(at, 1, len(_TRIED) - 2)

@@ -1,4 +1,4 @@
-"""The demo: what the package does, on a survey that it simulates."""
+"""The command `specxr demo`: the package at work on a survey that it simulates."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ from specxr.cli.progress import Counted, progress_bar
 
 RUN = "lasp"
 
-# Small enough that two threads share a small survey evenly and the progress bar moves.
+# Stars of a task: few enough that two threads share a small survey evenly and the progress bar moves.
 _STARS_PER_TASK = 256
 
 
 def demo(
-    stars: Annotated[int, typer.Option(min=1, help="How many stars to simulate.")] = 2000,
+    stars: Annotated[int, typer.Option(min=1, help="Number of stars to simulate.")] = 2000,
     out: Annotated[Path, typer.Option(help="Folder for the cube, the labels and the figures.")] = Path(
         "demo"
     ),
-    seed: Annotated[int, typer.Option(min=0, help="Another seed, another survey.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the random numbers; another seed gives another survey.")
+    ] = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Simulate a small survey, fit it, say how well the truth was recovered, and draw it."""
+    """Simulate a small survey, fit it, print how well the true labels are recovered, and draw figures."""
     import pandas as pd
 
     from specxr.cubes.store import open_cube, open_labels, write_cube
@@ -58,7 +60,7 @@ def demo(
 
 
 def _fit(path: Path, cube: Any, lasp: Any) -> None:
-    """Fit in threads of this process: a few stars are not worth a cluster."""
+    """Fit in threads of this process: a few stars do not need a cluster."""
     import dask
 
     from specxr.cubes.store import write_labels
@@ -72,13 +74,13 @@ def _fit(path: Path, cube: Any, lasp: Any) -> None:
 
 
 def _recovery(bins: Any) -> Table:
-    """Bias and scatter as a table for the terminal."""
+    """Table of bias and scatter for the terminal."""
     from specxr.vocabulary import LABELS
 
     names = [name for name in LABELS if f"{name}_bias" in bins]
     digits = {name: {"K": 0, "km/s": 1}.get(LABELS[name].units, 3) for name in names}
     table = Table(
-        title="inferred - true: median ± 1.48 MAD of those that converged, by true Teff",
+        title="inferred - true: median ± 1.48 MAD of the stars that converged, by true Teff",
         box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
     )  # fmt: skip
     for heading in ("Teff [K]", "stars", "conv.", *(f"{name} [{LABELS[name].units}]" for name in names)):
@@ -95,18 +97,19 @@ def _recovery(bins: Any) -> Table:
 
 def _draw(out: Path, cube: Any, lasp: Any, labels: Any, truth: Any) -> None:
     from specxr.inference import infer
-    from specxr.plotting import plot_fit, plot_kiel, plot_recovery
+    from specxr.plotting import plot_fit, plot_kiel, plot_recovery, save_figure
 
-    # A star like the Sun, whose spectrum has lines to look at, at a middling signal-to-noise ratio.
+    # A star like the Sun, whose spectrum has many lines, at a typical signal-to-noise ratio.
     distance = (truth["teff"] - 5500.0).abs() / 100.0 + abs(cube["snr"].values - 60.0) / 20.0
     star = int(distance.idxmin())
     spectrum = cube.isel(star=[star]).load()
     fit = infer(spectrum, lasp, spectra=True)
-    plot_fit(
-        spectrum["wavelength"], spectrum["flux"][0], fit["model"][0], fit["used"][0] == 0,
+    drawn = plot_fit(
+        spectrum["wavelength"], spectrum["flux"][0], fit["model"][0], fit["used"][0],
         title=f"simulated star {star}: {labels['teff'][star]:.0f} K, log g {labels['logg'][star]:.2f}, "
         f"[Fe/H] {labels['feh'][star]:+.2f}; S/N {float(spectrum['snr'][0]):.0f}",
         medium=spectrum["wavelength"].attrs["medium"],
-    ).savefig(out / "fit.png", dpi=110)  # fmt: skip
-    plot_kiel(labels[labels["result"] == "converged"]).figure.savefig(out / "kiel.png", dpi=110)
-    plot_recovery(labels, truth).savefig(out / "recovery.png", dpi=110)
+    )  # fmt: skip
+    save_figure(drawn, out / "fit.png", dpi=110)
+    save_figure(plot_kiel(labels[labels["result"] == "converged"]), out / "kiel.png", dpi=110)
+    save_figure(plot_recovery(labels, truth), out / "recovery.png", dpi=110)

@@ -1,10 +1,11 @@
-"""Figures. Functions draw where they are told and return what they drew on; none touches pyplot's state."""
+"""Figures. A function draws on the figure or axes that it is given, and returns it; pyplot is not used."""
 
 from specxr.plotting.comparison import plot_comparison
 from specxr.plotting.emulator import plot_gradients, plot_pixel_residuals
 from specxr.plotting.fit import plot_fit
 from specxr.plotting.kiel import plot_kiel
 from specxr.plotting.recovery import plot_recovery, plot_recovery_by_snr, plot_recovery_on_kiel
+from specxr.plotting.style import save_figure
 
 __all__ = [
     "plot_comparison",
@@ -15,4 +16,5 @@ __all__ = [
     "plot_recovery",
     "plot_recovery_by_snr",
     "plot_recovery_on_kiel",
+    "save_figure",
 ]

@@ -1,4 +1,4 @@
-"""What a bulk run did, drawn: its pace, how fits ended, labels, residuals."""
+"""Figures of a bulk run: its speed, how the fits ended, labels and residuals."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _UNITS = (
 def plot_throughput(
     started: ArrayLike, finished: ArrayLike, n_stars: ArrayLike, figure: FigureBase | None = None
 ) -> FigureBase:
-    """Draw how many stars a second were fitted, and how many blocks were under way, over time.
+    """Draw the number of stars fitted per second, and the number of blocks at work, against time.
 
     Parameters
     ----------
     started, finished : array_like, shape (block,)
-        Unix time [s].
+        Unix time at which the block began and ended [s].
     n_stars : array_like, shape (block,)
-        Spread evenly over the duration of their block.
+        Number of stars of the block; they are spread evenly over its duration.
     figure : Figure or SubFigure, optional
-        Where to draw; without it, a new figure.
+        Figure to draw on; a new one by default.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def plot_throughput(
                 color=BLUE, alpha=0.85)  # fmt: skip
     busy.stairs(overlap.sum(0) / width, edges / seconds, color=DATA, lw=1.2)
     rate.set_ylabel("stars / s")
-    busy.set_ylabel("blocks\nunder way")
+    busy.set_ylabel("blocks\nat work")
     busy.set_xlabel(f"{unit} since the first block")
     busy.set_xlim(0.0, length / seconds)
     for ax in (rate, busy):
@@ -68,14 +68,14 @@ def plot_throughput(
 
 
 def plot_results(counts: Mapping[str, int], figure: FigureBase | None = None) -> FigureBase:
-    """Draw how many fits ended how.
+    """Draw how many fits ended with each result.
 
     Parameters
     ----------
     counts : mapping of str to int
-        Stars for each result code, by its name.
+        Number of stars for each result code, by its name.
     figure : Figure or SubFigure, optional
-        Where to draw; without it, a new figure.
+        Figure to draw on; a new one by default.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def plot_results(counts: Mapping[str, int], figure: FigureBase | None = None) ->
     )
     total = sum(shown.values()) or 1
     ax.bar_label(bars, [f"{n:,} ({n / total:.2%})" for n in shown.values()], padding=4, fontsize="small")
-    # Failures are few: without a logarithm they would not be seen.
+    # Failures are few: on a linear axis they would not be visible.
     ax.set_xscale("log")
     ax.set_xlim(0.5, total * 30.0)
     ax.set_xlabel("stars")
@@ -107,9 +107,9 @@ def plot_distributions(labels: pd.DataFrame, figure: FigureBase | None = None) -
     Parameters
     ----------
     labels : DataFrame
-        One row a star; columns of the vocabulary, and ``<label>_err``.
+        One row for each star; its columns are labels of the vocabulary, and ``<label>_err``.
     figure : Figure or SubFigure, optional
-        Where to draw; without it, a new figure.
+        Figure to draw on; a new one by default.
 
     Returns
     -------
@@ -134,11 +134,11 @@ def _histogram(ax: Axes, values: NDArray[np.float64], colour: str, log: bool) ->
     values = values[values > 0] if log else values
     if not values.size:
         return
-    # Outliers are counted in the last bins on both sides, which they must not stretch.
+    # Outliers are counted in the first and last bin, so that they do not stretch the axis.
     low, high = np.percentile(values, (0.5, 99.5))
     high = high if high > low else 1.01 * low + (not log)
     edges = (np.geomspace if log else np.linspace)(low, high, 41)
-    ax.hist(np.clip(values, edges[0], edges[-1]), edges, color=colour, alpha=0.85)
+    ax.hist(np.clip(values, edges[0], edges[-1]), edges.tolist(), color=colour, alpha=0.85)
     if log:
         ax.set_xscale("log")
     else:
@@ -148,18 +148,18 @@ def _histogram(ax: Axes, values: NDArray[np.float64], colour: str, log: bool) ->
 def plot_residuals(
     wavelength: ArrayLike, residual: ArrayLike, medium: str = "", figure: FigureBase | None = None
 ) -> FigureBase:
-    """Draw what the models leave of the spectra, by wavelength: median and the central 68 % of the stars.
+    """Draw observed minus model spectra by wavelength: the median and the central 68 % of the stars.
 
     Parameters
     ----------
     wavelength : array_like, shape (wavelength,)
-        [Angstrom]
+        Wavelengths [Angstrom].
     residual : array_like, shape (star, wavelength)
         Observed minus model, in units of the median flux of each star; NaN where a pixel was not fitted.
     medium : {"", "vacuum", "air"}, optional
-        Said at the axis.
+        Medium of the wavelengths, for the name of the axis.
     figure : Figure or SubFigure, optional
-        Where to draw; without it, a new figure.
+        Figure to draw on; a new one by default.
 
     Returns
     -------

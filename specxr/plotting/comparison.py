@@ -1,13 +1,15 @@
-"""Two tables of labels of the same stars, drawn."""
+"""Figure of two tables of labels of the same stars."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
+from numpy.typing import NDArray
 
 from specxr.plotting.style import BLUE, DATA, POINTS, VERMILION, axis_name, tidy
 from specxr.validation.comparison import match, robust_scatter
@@ -26,21 +28,22 @@ def plot_comparison(
 ) -> FigureBase:
     """Draw two tables of labels against each other.
 
-    A row for each label: one against the other, their difference A minus B against each label of B, and the
-    histogram of the difference with its median and robust scatter (1.48 times the median absolute deviation).
+    A row of panels shows for each label one table against the other, their difference A minus B against each label
+    of B, and the histogram of the difference with its median and robust scatter (1.48 times the median absolute
+    deviation).
 
     Parameters
     ----------
     a, b : DataFrame
-        One row a star; see `specxr.cubes.tables.read_table`.
+        One row for each star; see `specxr.cubes.tables.read_table`.
     on : str, optional
-        Column that says which star a row is.
+        Column that identifies the star of a row.
     labels : sequence of str, optional
-        Names of the vocabulary; without it, all that both tables have.
+        Names of labels in the vocabulary; all that both tables have by default.
     names : (str, str), optional
-        What to call the two tables.
+        Names of the two tables in the figure.
     figure : Figure or SubFigure, optional
-        Where to draw; without it, a new figure.
+        Figure to draw on; a new one by default.
 
     Returns
     -------
@@ -69,8 +72,8 @@ def plot_comparison(
         for ax in axes:
             tidy(ax)
     figure.suptitle(
-        f"Δ = {names[0]} - {names[1]}, {len(joined):,} stars in common; solid: median, ± 1.48 MAD; "
-        "beyond: farther than 5 of these",
+        f"Δ = {names[0]} - {names[1]}, {len(joined):,} stars in common; solid line: median; ± is 1.48 MAD; "
+        "beyond: farther from the median than 5 times that",
         fontsize="medium",
     )
     return figure
@@ -88,7 +91,7 @@ def _one_to_one(ax: Axes, stars: pd.DataFrame, label: str, names: tuple[str, str
     ax.set_ylabel(f"{names[0]} {axis_name(label)}")
 
 
-def _histogram(ax: Axes, difference: np.ndarray, median: float, scatter: float, label: str) -> None:
+def _histogram(ax: Axes, difference: NDArray[np.float64], median: float, scatter: float, label: str) -> None:
     reach = 5.0 * scatter or 1.0
     inside = np.abs(difference - median) <= reach
     ax.hist(difference[inside], bins=41, range=(median - reach, median + reach), color=BLUE, alpha=0.7)
@@ -102,13 +105,13 @@ def _histogram(ax: Axes, difference: np.ndarray, median: float, scatter: float, 
     ax.set_ylabel("stars")
 
 
-def _reference_lines(line, median: float) -> None:
+def _reference_lines(line: Callable[..., Any], median: float) -> None:
     line(0.0, color=DATA, lw=0.8, ls="--")
     line(median, color=VERMILION, lw=1.0)
 
 
 def _limits(values: pd.Series) -> tuple[float, float]:
-    """Limits that a few outliers do not set."""
+    """Limits of an axis that do not depend on a few outliers."""
     if values.empty:
         return (0.0, 1.0)
     low, high = np.nanpercentile(values, (0.5, 99.5))

@@ -1,4 +1,4 @@
-"""One spectrum and its model."""
+"""Figure of one spectrum and its model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def plot_fit(
     wavelength: ArrayLike,
     flux: ArrayLike,
     model: ArrayLike,
-    mask: ArrayLike | None = None,
+    used: ArrayLike | None = None,
     title: str = "",
     medium: str = "",
     figure: FigureBase | None = None,
@@ -24,49 +24,54 @@ def plot_fit(
     Parameters
     ----------
     wavelength : array_like, shape (wavelength,)
-        [Angstrom]
+        Wavelengths [Angstrom].
     flux, model : array_like, shape (wavelength,)
-        In the same units; the pixels where the model is NaN are not drawn.
-    mask : array_like, shape (wavelength,), optional
-        Not zero where a pixel was left out of the fit.
+        Spectrum and model, in the same units; pixels where the model is NaN are not drawn.
+    used : array_like, shape (wavelength,), optional
+        1 where the fit used a pixel, as in the variable ``used`` of `specxr.infer`; all pixels by default.
     title : str, optional
     medium : {"", "vacuum", "air"}, optional
-        Said at the axis.
+        Medium of the wavelengths, for the name of the axis.
     figure : Figure or SubFigure, optional
-        Where to draw; without it, a new figure.
+        Figure to draw on; a new one by default.
 
     Returns
     -------
     Figure or SubFigure
+
+    Raises
+    ------
+    ValueError
+        The model has no finite pixel.
     """
-    wavelength, flux, model = (np.asarray(values, dtype="float64") for values in (wavelength, flux, model))
-    left_out = np.zeros(flux.shape, bool) if mask is None else np.asarray(mask) != 0
-    drawn = np.isfinite(model)
+    x, data, fitted = (np.asarray(values, dtype="float64") for values in (wavelength, flux, model))
+    left_out = np.zeros(data.shape, bool) if used is None else np.asarray(used) == 0
+    drawn = np.isfinite(fitted)
     if not drawn.any():
         raise ValueError(
             "the model has no finite pixel; a fitted model is required. Choose a star whose result is converged."
         )
     window = slice(int(np.argmax(drawn)), drawn.size - int(np.argmax(drawn[::-1])))
-    wavelength, flux, model, left_out = (v[window] for v in (wavelength, flux, model, left_out))
-    # In units of the median flux, whatever the survey's: the residuals can then be read as fractions.
-    scale = np.nanmedian(flux[~left_out]) if (~left_out).any() else np.nanmedian(flux)
-    flux, model = flux / scale, model / scale
+    x, data, fitted, left_out = x[window], data[window], fitted[window], left_out[window]
+    # Residuals in units of the median flux are fractions, in any survey.
+    scale = np.nanmedian(data[~left_out]) if (~left_out).any() else np.nanmedian(data)
+    data, fitted = data / scale, fitted / scale
 
     figure = Figure(figsize=(9.0, 4.5), layout="constrained") if figure is None else figure
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    top.step(wavelength, flux, where="mid", color=DATA, lw=0.7, label="data")
-    top.plot(wavelength, model, color=VERMILION, lw=0.9, label="model")
+    top.step(x, data, where="mid", color=DATA, lw=0.7, label="data")
+    top.plot(x, fitted, color=VERMILION, lw=0.9, label="model")
     bottom.axhline(0.0, color=VERMILION, lw=0.9)
-    residual = flux - model
-    bottom.step(wavelength, np.where(left_out, np.nan, residual), where="mid", color=DATA, lw=0.7)
-    _shade(top, bottom, wavelength, left_out)
+    residual = data - fitted
+    bottom.step(x, np.where(left_out, np.nan, residual), where="mid", color=DATA, lw=0.7)
+    _shade(top, bottom, x, left_out)
 
-    top.set_ylim(*_limits(np.concatenate((flux[~left_out], model))))
+    top.set_ylim(*_limits(np.concatenate((data[~left_out], fitted))))
     bottom.set_ylim(*_limits(residual[~left_out], symmetric=True))
     top.set_ylabel("flux / median")
     bottom.set_ylabel("data - model")
     bottom.set_xlabel(f"{medium} wavelength [Å]".strip())
-    top.set_xlim(wavelength[0], wavelength[-1])
+    top.set_xlim(x[0], x[-1])
     top.legend(loc="lower right", ncols=3, frameon=False, fontsize="small")
     top.set_title(title, fontsize="medium", loc="left")
     for ax in (top, bottom):
@@ -76,7 +81,7 @@ def plot_fit(
 
 
 def _shade(top: Axes, bottom: Axes, wavelength: NDArray[np.float64], left_out: NDArray[np.bool_]) -> None:
-    """Bands over runs of pixels that were left out, a pixel wider on both sides so that a single one is seen."""
+    """Draw bands over pixels that were left out, wider by a pixel on both sides so that a single one is visible."""
     edges = np.flatnonzero(np.diff(left_out.astype("int8"), prepend=0, append=0))
     width = np.gradient(wavelength)
     for n, (start, stop) in enumerate(edges.reshape(-1, 2)):
@@ -86,7 +91,7 @@ def _shade(top: Axes, bottom: Axes, wavelength: NDArray[np.float64], left_out: N
 
 
 def _limits(values: NDArray[np.float64], symmetric: bool = False) -> tuple[float, float]:
-    """Limits that one wild pixel does not set."""
+    """Limits of an axis that do not depend on one wrong pixel."""
     values = values[np.isfinite(values)]
     if values.size == 0:
         return (-1.0, 1.0)

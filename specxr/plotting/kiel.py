@@ -17,9 +17,9 @@ def plot_kiel(labels: pd.DataFrame, ax: Axes | None = None, title: str = "") -> 
     Parameters
     ----------
     labels : DataFrame
-        ``teff`` [K], ``logg`` and ``feh`` [dex], one row a star; see `specxr.cubes.tables.label_table`.
+        ``teff`` [K], ``logg`` and ``feh`` [dex], one row for each star; see `specxr.cubes.tables.label_table`.
     ax : Axes, optional
-        Where to draw; without it, those of a new figure.
+        Axes to draw on; those of a new figure by default.
     title : str, optional
 
     Returns
@@ -29,7 +29,7 @@ def plot_kiel(labels: pd.DataFrame, ax: Axes | None = None, title: str = "") -> 
     if ax is None:
         ax = Figure(figsize=(5.6, 4.5), layout="constrained").subplots()
     stars = labels[["teff", "logg", "feh"]].dropna()
-    # A few outliers must not take the colours from all the others.
+    # The range of colours does not depend on a few outliers.
     poor, rich = np.percentile(stars["feh"], (2, 98)) if len(stars) else (-1.0, 0.5)
     points = ax.scatter(
         stars["teff"],
@@ -41,7 +41,7 @@ def plot_kiel(labels: pd.DataFrame, ax: Axes | None = None, title: str = "") -> 
         **POINTS | {"alpha": 1.0},
     )
     ax.figure.colorbar(points, ax=ax, extend="both", label=axis_name("feh"), pad=0.02)
-    # Equal steps of log Teff are what a spectrum sees, and keep the cool stars apart when there are hot ones.
+    # A spectrum changes with the logarithm of Teff, and a logarithmic axis keeps cool stars apart beside hot ones.
     ax.set_xscale("log")
     ax.set_xlabel(axis_name("teff"))
     ax.set_ylabel(axis_name("logg"))

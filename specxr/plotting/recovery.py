@@ -1,4 +1,4 @@
-"""Inferred minus true labels of simulated stars, drawn."""
+"""Figures of inferred minus true labels of simulated stars."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
 
 from specxr.plotting.style import BLUE, DATA, FAINT, GREEN, ORANGE, POINTS, VERMILION, axis_name, tidy
-from specxr.validation.recovery import KIEL_BIN, recovery_by_snr, recovery_on_kiel, recovery_table
+from specxr.published.hot_stars import KIEL_BIN
+from specxr.validation.recovery import recovery_by_snr, recovery_on_kiel, recovery_table
 from specxr.vocabulary import LABELS, Result
 
 
@@ -19,11 +20,11 @@ def plot_recovery(labels: pd.DataFrame, truth: pd.DataFrame, figure: FigureBase 
     Parameters
     ----------
     labels : DataFrame
-        One row a star, with ``result``; see `specxr.cubes.tables.label_table`. Only converged stars are drawn.
+        One row for each star, with ``result``; see `specxr.cubes.tables.label_table`. Only converged stars are drawn.
     truth : DataFrame
         True labels of the same stars in the same order, ``teff`` [K] among them.
     figure : Figure or SubFigure, optional
-        Where to draw; without it, a new figure.
+        Figure to draw on; a new one by default.
 
     Returns
     -------
@@ -52,7 +53,7 @@ def plot_recovery(labels: pd.DataFrame, truth: pd.DataFrame, figure: FigureBase 
         ax.xaxis.set_major_formatter(ScalarFormatter())
         ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("true " + axis_name("teff"))
-    figure.suptitle("inferred - true; median and 1.48 MAD in bins", fontsize="medium")
+    figure.suptitle("inferred - true; points with bars: median and 1.48 MAD in bins", fontsize="medium")
     figure.align_ylabels()
     return figure
 
@@ -60,14 +61,14 @@ def plot_recovery(labels: pd.DataFrame, truth: pd.DataFrame, figure: FigureBase 
 def plot_recovery_by_snr(
     labels: pd.DataFrame, truth: pd.DataFrame, figure: FigureBase | None = None
 ) -> FigureBase:
-    """Draw scatter (solid) and bias (dashed) against the S/N in three ranges of temperature (hot-star paper, Fig. 2).
+    """Draw scatter (solid) and bias (dashed) against the S/N, in three ranges of temperature (Sun et al. 2025, Fig. 2).
 
     Parameters
     ----------
     labels, truth : DataFrame
         See `specxr.validation.recovery.recovery_by_snr`.
     figure : Figure or SubFigure, optional
-        Where to draw; without it, a new figure.
+        Figure to draw on; a new one by default.
 
     Returns
     -------
@@ -108,14 +109,14 @@ def plot_recovery_by_snr(
 def plot_recovery_on_kiel(
     labels: pd.DataFrame, truth: pd.DataFrame, names: tuple[str, ...] = ("teff", "logg")
 ) -> Figure:
-    """Draw the scatter across the Kiel diagram, a dot for each S/N, the lowest on top (hot-star paper, Fig. 1).
+    """Draw the scatter across the Kiel diagram, a dot for each S/N with the lowest on top (Sun et al. 2025, Fig. 1).
 
     Parameters
     ----------
     labels, truth : DataFrame
         See `specxr.validation.recovery.recovery_on_kiel`.
     names : tuple of str, optional
-        Labels whose scatter is drawn, a panel each.
+        Labels whose scatter is drawn, one panel for each.
 
     Returns
     -------

@@ -1,8 +1,12 @@
-"""What all figures share: colours that the colour-blind can tell apart, and axis names with units."""
+"""Style of all figures: colours that the colour-blind can tell apart, and names of axes with units."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure, FigureBase, SubFigure
 
 from specxr.vocabulary import LABELS
 
@@ -11,8 +15,8 @@ BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 DATA, FAINT = "0.25", "0.75"
 SEQUENTIAL = "viridis"
 
-# Many stars: points that overlap must still show where they are dense.
-POINTS = {"s": 6, "linewidths": 0, "alpha": 0.6, "rasterized": True}
+# Points of many stars: those that overlap must still show where they are dense.
+POINTS: dict[str, Any] = {"s": 6, "linewidths": 0, "alpha": 0.6, "rasterized": True}
 
 _SYMBOLS = {
     "rv": "RV",
@@ -26,12 +30,31 @@ _SYMBOLS = {
 
 
 def axis_name(label: str, prefix: str = "") -> str:
-    """Symbol and units of a label of the vocabulary, to stand at an axis."""
+    """Symbol and units of a label of the vocabulary, as the name of an axis."""
     known = LABELS[label]
     return f"{prefix}{_SYMBOLS.get(label, known.long_name)} [{known.units}]"
 
 
 def tidy(ax: Axes) -> None:
-    """Ticks on all sides, as astronomers read them."""
+    """Draw ticks on all sides, as astronomers are used to."""
     ax.tick_params(which="both", direction="in", top=True, right=True)
     ax.minorticks_on()
+
+
+def save_figure(drawn: FigureBase | Axes, path: str | Path, dpi: int = 150) -> None:
+    """Write the whole figure on which something was drawn.
+
+    Parameters
+    ----------
+    drawn : Figure, SubFigure or Axes
+        What one of the functions of `specxr.plotting` returned.
+    path : str or Path
+        File; its suffix tells the format.
+    dpi : int, optional
+        Resolution [dots per inch].
+    """
+    figure = drawn.figure if isinstance(drawn, Axes) else drawn
+    while isinstance(figure, SubFigure):
+        figure = figure.figure
+    assert isinstance(figure, Figure)
+    figure.savefig(path, dpi=dpi)

@@ -41,7 +41,7 @@ class Normalisation:
             if not getattr(self, name) > 0:
                 raise ValueError(
                     f"{name} of the normalisation is {getattr(self, name)}; a positive number is required. "
-                    "the published recipes are specxr.kernels.pseudo_continuum.hot_stars and m_dwarfs."
+                    "The recipes of the papers are in specxr.published."
                 )
 
     def to_json(self) -> str:
@@ -58,7 +58,7 @@ class Normalisation:
         except (TypeError, KeyError, json.JSONDecodeError) as error:
             raise ValueError(
                 f"{text!r} is no normalisation ({error}); what Normalisation.to_json writes is required. "
-                "make the training set again."
+                "Make the training set again."
             ) from error
 
 

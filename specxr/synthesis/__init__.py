@@ -1,4 +1,4 @@
-"""Simulated spectra: a survey's likeness, and training sets of known labels."""
+"""Simulated spectra: surveys with true labels, and training sets."""
 
 from specxr.synthesis.generators import EmulatorSpectra, Library, open_folder
 from specxr.synthesis.instrument import Instrument

@@ -1,9 +1,9 @@
-"""What training spectra come from: an emulator, or a library of spectra that were computed elsewhere."""
+"""Generators of training spectra: an emulator, or a library of spectra that were computed elsewhere."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import dask
 import dask.array as da
@@ -20,20 +20,20 @@ from specxr.spectra.grid import Grid
 from specxr.spectra.line_spread import LineSpread
 from specxr.vocabulary import STAR, WAVELENGTH
 
-# Labels of a library are looked up; they went through float32 at most.
+# Relative difference of labels that are the same: those of a library may have been stored as float32.
 _LABEL_TOLERANCE = 1e-5
 
 
 class Generator(Protocol):
-    """Labels in, spectra out, at rest and neither rotating nor spread by an instrument."""
+    """Source of spectra for given labels: at rest, neither rotating nor spread by an instrument."""
 
     @property
     def name(self) -> str:
-        """Where the spectra come from, for the history of a training set."""
+        """Origin of the spectra, for the history of a training set."""
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the vocabulary, in the order in which they are given."""
+        """Names of the labels in the vocabulary, in the order of the columns of `spectra`."""
 
     @property
     def edges(self) -> NDArray[np.float64]:
@@ -41,24 +41,24 @@ class Generator(Protocol):
 
     @property
     def medium(self) -> str:
-        """Where the edges are measured, ``"vacuum"`` or ``"air"``."""
+        """Medium of the edges, ``"vacuum"`` or ``"air"``."""
 
     @property
     def resolving_power(self) -> float | None:
-        """Wavelength over FWHM of the spectra; None where they are not broadened."""
+        """Wavelength over FWHM of the spectra; None if they are not broadened."""
 
     def spectra(self, labels: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Flux of shape (star, pixel), in any units, of labels of shape (star, label)."""
+        """Flux of shape (star, pixel), in any units, for labels of shape (star, label)."""
 
 
 class EmulatorSpectra:
-    """Spectra of an emulator of ours.
+    """Spectra of a polynomial emulator.
 
     Parameters
     ----------
     emulator : PolynomialEmulator
-    edges : ndarray, optional
-        Edges of other pixels [Angstrom, in the emulator's medium]; without them, the emulator's own.
+    edges : ndarray, shape (pixel + 1,), optional
+        Edges of the pixels [Angstrom, in the emulator's medium]; the emulator's own by default.
     """
 
     def __init__(self, emulator: PolynomialEmulator, edges: NDArray[np.float64] | None = None) -> None:
@@ -71,29 +71,35 @@ class EmulatorSpectra:
         self._pixels = emulator.on(self.edges, self.medium)
 
     def spectra(self, labels: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Flux of shape (star, pixel) of labels of shape (star, label)."""
+        """Flux of shape (star, pixel) for labels of shape (star, label)."""
         return self._pixels.flux(torch.from_numpy(np.ascontiguousarray(labels, dtype="f8"))).numpy()
 
     def __reduce__(self) -> tuple[type[EmulatorSpectra], tuple[PolynomialEmulator, NDArray[np.float64]]]:
-        return type(self), (self._emulator, self.edges)  # workers bring the emulator to the pixels themselves
+        return type(self), (self._emulator, self.edges)  # a worker resamples the emulator itself
 
 
 class Library:
-    """A cube of computed spectra with their labels; a training set of it has the stars of the library.
+    """A cube of computed spectra with their labels; a training set has stars of the library only.
 
     Parameters
     ----------
     cube : Dataset
-        Of `specxr.make_cube`, in Zarr for example, lazy or not, with each label as a variable along ``star``.
-        Its wavelengths have a line spread where the spectra are broadened.
+        Cube of `specxr.make_cube`, lazy or in memory, with each label as a variable along ``star``. Its grid has a
+        line spread if the spectra are broadened.
     labels : tuple of str
-        Which variables are labels.
+        Names of the variables that are labels.
     name : str, optional
+        Name of the library, for messages and for the history of a training set.
 
     Attributes
     ----------
     design : dict of str to ndarray, shape (star,)
-        Labels of the spectra that there are.
+        Labels of the spectra of the library.
+
+    Raises
+    ------
+    ValueError
+        The cube lacks a label.
     """
 
     def __init__(self, cube: xr.Dataset, labels: tuple[str, ...], name: str = "library") -> None:
@@ -101,8 +107,8 @@ class Library:
         missing = [label for label in labels if label not in cube.variables]
         if missing or not labels:
             raise ValueError(
-                f"the library has no variable {', '.join(missing) or 'named as label'} along '{STAR}'; labels of each "
-                "spectrum are required, named by the vocabulary. Set cube[name] = ('star', values)."
+                f"the library has no variable {', '.join(missing) or 'that is named as a label'} along '{STAR}'; "
+                "labels of each spectrum, named as in the vocabulary, are required. Set cube[name] = ('star', values)."
             )
         grid = grid_of(cube)
         self.name, self.labels = name, tuple(labels)
@@ -118,18 +124,19 @@ class Library:
         self._tree = KDTree(known / self._scale)
 
     def spectra(self, labels: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Flux of shape (star, pixel) of labels of shape (star, label), each of them one of the library's."""
+        """Flux of shape (star, pixel) for labels of shape (star, label), which are labels of the library."""
         distance, star = self._tree.query(labels / self._scale, p=np.inf)
         if distance.max() > _LABEL_TOLERANCE:
             values = labels[np.argmax(distance)]
-            asked = ", ".join(f"{name} {value:g}" for name, value in zip(self.labels, values, strict=True))
+            text = ", ".join(f"{name} {value:g}" for name, value in zip(self.labels, values, strict=True))
             raise ValueError(
-                f"no spectrum of the {self.name} has {asked}; a library holds its own labels only. Use its design, or "
+                f"no spectrum of the {self.name} has {text}; labels of its spectra are required. Use its design, or "
                 "train an emulator on it first."
             )
-        # Blocks are computed beside each other already.
+        # This runs inside a task of Dask: more threads would compete with the other tasks.
         with dask.config.set(scheduler="synchronous"):
-            return self._flux.isel({STAR: star}).transpose(STAR, WAVELENGTH).values.astype("f8")
+            flux = self._flux.isel({STAR: star}).transpose(STAR, WAVELENGTH).values
+        return np.asarray(flux, dtype="f8")
 
 
 def open_folder(folder: str | Path, medium: str, resolving_power: float | None = None) -> xr.Dataset:
@@ -138,23 +145,29 @@ def open_folder(folder: str | Path, medium: str, resolving_power: float | None =
     Parameters
     ----------
     folder : str or Path
-        It holds ``labels.csv``, whose column ``file`` names the spectra and whose others are labels, and the spectra:
-        text of two columns, wavelength [Angstrom] and flux, on one log10 or linear grid.
+        Folder with ``labels.csv`` and the spectra. The column ``file`` of the table names the spectra, the other
+        columns are labels. A spectrum is a text of two columns, wavelength [Angstrom] and flux; all have the same
+        wavelengths, in equal steps of the wavelength or of its logarithm.
     medium : {"vacuum", "air"}
-        Where the wavelengths are measured.
+        Medium of the wavelengths.
     resolving_power : float, optional
-        Wavelength over FWHM, where the spectra are broadened.
+        Wavelength over FWHM, if the spectra are broadened.
 
     Returns
     -------
     Dataset
         A cube, lazy, with the labels along ``star``.
+
+    Raises
+    ------
+    ValueError
+        The table lacks the column ``file`` or has no row, or a spectrum is not on the grid of the others.
     """
     table = pd.read_csv(Path(folder) / "labels.csv")
     if "file" not in table or table.empty:
         raise ValueError(
             f"{folder}/labels.csv has the columns {', '.join(table.columns)} and {len(table)} rows; a column 'file' "
-            "and a row for each spectrum are required; write them."
+            "and a row for each spectrum are required. Write them."
         )
     paths = [Path(folder) / name for name in table["file"]]
     wavelength = _read_text(paths[0])[0]
@@ -179,20 +192,20 @@ def _read_text(path: Path) -> NDArray[np.float64]:
     columns = np.loadtxt(path, unpack=True, ndmin=2)
     if len(columns) != 2 or not np.isfinite(columns).all():
         raise ValueError(
-            f"{path} has {len(columns)} columns, finite or not; two of finite numbers are required, wavelength and "
-            "flux. Write it so."
+            f"{path} has {len(columns)} columns, or numbers that are not finite; two columns of finite numbers, "
+            "wavelength and flux, are required. Write the file again."
         )
     return columns
 
 
 def _read_flux(path: Path, wavelength: NDArray[np.float64]) -> NDArray[np.float32]:
-    found, flux = _read_text(path)
-    if found.shape != wavelength.shape or np.abs(found / wavelength - 1.0).max() > 1e-7:
+    own, flux = _read_text(path)
+    if own.shape != wavelength.shape or np.abs(own / wavelength - 1.0).max() > 1e-7:
         raise ValueError(
-            f"{path} has {found.size} wavelengths, {found[0]:.2f}-{found[-1]:.2f} Angstrom; those of the others, "
-            f"{wavelength.size} of {wavelength[0]:.2f}-{wavelength[-1]:.2f}, are required. Compute it on their grid."
+            f"{path} has {own.size} wavelengths, {own[0]:.2f}-{own[-1]:.2f} Angstrom; those of the other spectra, "
+            f"{wavelength.size} in {wavelength[0]:.2f}-{wavelength[-1]:.2f}, are required. Compute it on their grid."
         )
-    return flux.astype("f4")
+    return cast("NDArray[np.float32]", flux.astype("f4"))
 
 
 def _regular_grid(wavelength: NDArray[np.float64], medium: str, resolving_power: float | None) -> Grid:

@@ -1,10 +1,11 @@
-"""What a survey does to spectra: rotation is put in, lines are spread, pixels integrate."""
+"""What a survey does to spectra: stars rotate, lines are spread, pixels integrate."""
 
 from __future__ import annotations
 
 import functools
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -16,9 +17,9 @@ from specxr.spectra.grid import Grid
 from specxr.spectra.line_spread import FWHM_TO_SIGMA, LineSpread
 from specxr.vocabulary import SPEED_OF_LIGHT
 
-# Spectra are rotated on pixels so many times finer than the survey's: 14 km/s for LAMOST's.
+# Spectra are rotated on finer pixels, this many to a pixel of the survey: 14 km/s each for LAMOST.
 OVERSAMPLING = 5
-MAX_VSINI = 450.0  # km/s; the margin at the ends holds its kernel
+MAX_VSINI = 450.0  # km/s; the margins at the ends are as wide as its kernel
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Instrument:
     Parameters
     ----------
     grid : Grid
-        Its pixels, in steps of log10, with its line spread.
+        Pixels of the survey, in equal steps of log10, with the line spread.
     """
 
     grid: Grid
@@ -37,7 +38,7 @@ class Instrument:
         self.grid.check_log10("the pixels of the instrument")
         if self.grid.line_spread is None:
             raise ValueError(
-                "the grid of the instrument has no line spread; one is required to spread lines. Make the grid with "
+                "the grid of the instrument has no line spread; a line spread is required. Make the grid with "
                 "line_spread=LineSpread.constant(resolving_power), or with a measured one."
             )
 
@@ -60,16 +61,16 @@ class Instrument:
     @property
     def margin(self) -> int:
         """Fine pixels beyond either end that the line spread reaches."""
-        widest = self.line_spread.sigma(self.grid.wavelength).max() / SPEED_OF_LIGHT / self.ln_step
+        widest = float(self.line_spread.sigma(self.grid.wavelength).max()) / SPEED_OF_LIGHT / self.ln_step
         return math.ceil(TRUNCATION * widest) + 1
 
     @property
     def edges(self) -> NDArray[np.float64]:
-        """Edges of the fine pixels [Angstrom, in the grid's medium], with what kernels reach beyond the ends."""
+        """Edges of the fine pixels [Angstrom, in the grid's medium], with the margins that kernels reach."""
         outside = self.reach + self.margin
         n_fine = self.grid.wavelength.size * OVERSAMPLING + 2 * outside
         start = math.log(self.grid.edges[0]) - outside * self.ln_step
-        return np.exp(start + np.arange(n_fine + 1) * self.ln_step)
+        return cast("NDArray[np.float64]", np.exp(start + np.arange(n_fine + 1) * self.ln_step))
 
     def observe(
         self, flux: NDArray[np.float64], vsini: NDArray[np.float64], resolving_power: float | None = None
@@ -79,10 +80,11 @@ class Instrument:
         Parameters
         ----------
         flux : ndarray, shape (star, fine pixel)
+            Spectra on the pixels of `edges`.
         vsini : ndarray, shape (star,)
-            [km/s]
+            Projected rotational velocity [km/s].
         resolving_power : float, optional
-            Of the spectra that come in; the line spread adds what is missing.
+            Resolving power of `flux`, if it is broadened already; the lines are spread by the rest.
 
         Returns
         -------
@@ -97,8 +99,14 @@ class Instrument:
 
 
 def spreading(instrument: Instrument, resolving_power: float | None) -> Spreading:
-    """What brings fine spectra of a resolving power to the instrument's lines and pixels."""
-    # The line spread stands by itself in the key of the cache: it does not tell grids apart.
+    """Give the operator that brings fine spectra of a resolving power to the instrument's lines and pixels.
+
+    Raises
+    ------
+    ValueError
+        The spectra are broader than the instrument's lines.
+    """
+    # The line spread is an argument of its own, since two grids that differ in it only may compare equal in the cache.
     return _spreading(instrument, instrument.line_spread, resolving_power)
 
 
@@ -110,9 +118,9 @@ def _spreading(instrument: Instrument, line_spread: LineSpread, resolving_power:
     if total.min() < own:
         at = wavelength[np.argmin(total)]
         raise ValueError(
-            f"the spectra are {own:.1f} km/s wide (R = {resolving_power:g}), the instrument's lines only "
-            f"{total.min():.1f} at {at:.0f} Angstrom; narrower spectra are required. Use a generator of "
-            "a higher resolving power."
+            f"the lines of the spectra are {own:.1f} km/s wide (R = {resolving_power:g}), those of the instrument only "
+            f"{total.min():.1f} km/s at {at:.0f} Angstrom; narrower spectra are required. Use a generator with a "
+            "higher resolving power."
         )
     sigma = np.sqrt(total**2 - own**2) / SPEED_OF_LIGHT / instrument.ln_step
     return Spreading(sigma, OVERSAMPLING, instrument.margin)

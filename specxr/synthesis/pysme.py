@@ -1,4 +1,4 @@
-"""Spectra computed line by line with PySME, an extra, from model atmospheres and line lists in files."""
+"""Spectra computed line by line with PySME, an optional package, from files of model atmospheres and lines."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 _BOLTZMANN = 1.380649e-16  # erg/K
-_GRAMS_PER_ATOM = 1.26 * 1.66054e-24  # of nine parts of hydrogen and one of helium
-_RYDBERG = 109677.58  # 1/cm, of hydrogen
+_GRAMS_PER_ATOM = 1.26 * 1.66054e-24  # nine atoms of hydrogen to one of helium
+_RYDBERG = 109677.58  # constant of hydrogen [1/cm]
 # Opacity sources of ATLAS, as in the head of its atmospheres.
 _OPACITIES = (1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 1, 0, 1, 0, 0, 0)
 _ABUNDANCES = "asplund2009"
@@ -29,7 +29,7 @@ class Atmosphere:
     Attributes
     ----------
     teff, logg : float
-        [K], [dex]
+        Effective temperature [K] and surface gravity [dex].
     column, temperature, pressure, electrons : ndarray, shape (depth,)
         Mass column [g/cm2], temperature [K], gas pressure [dyn/cm2], electron number density [1/cm3].
     """
@@ -43,14 +43,20 @@ class Atmosphere:
 
 
 def read_atmosphere(path: str | Path) -> Atmosphere:
-    """Read a model atmosphere in the layout of ATLAS9 and ATLAS12."""
+    """Read a model atmosphere in the layout of ATLAS9 and ATLAS12.
+
+    Raises
+    ------
+    ValueError
+        The file has another layout, or its mass column does not rise with depth.
+    """
     text = Path(path).read_text()
     head = re.search(r"TEFF\s+(\S+)\s+GRAVITY\s+(\S+)", text)
     deck = re.search(r"READ DECK6\s+(\d+).*\n", text)
     if head is None or deck is None:
         raise ValueError(
             f"{path} has no line 'TEFF ... GRAVITY ...' or no 'READ DECK6'; a model atmosphere as ATLAS9 and ATLAS12 "
-            "write it is required; give such a file."
+            "write it is required. Give such a file."
         )
     rows = text[deck.end() :].splitlines()[: int(deck[1])]
     # Fortran lets columns touch: -1.000E+00-2.000E+00.
@@ -58,19 +64,31 @@ def read_atmosphere(path: str | Path) -> Atmosphere:
     columns = np.array(numbers, dtype="f8").T
     if not np.all(np.diff(columns[0]) > 0):
         raise ValueError(
-            f"the mass column of {path} does not rise with depth; an atmosphere whose every layer lies below the one "
-            "before is required; it did not converge, compute it again."
+            f"the mass column of {path} does not rise with depth; each layer must lie below the one before. The "
+            "atmosphere did not converge: compute it again."
         )
     return Atmosphere(float(head[1]), float(head[2]), *columns)
 
 
 def read_lines(paths: Sequence[str | Path], low: float, high: float) -> pd.DataFrame:
-    """Read atomic lines between two wavelengths [Angstrom, air] from lists in MOOG's layout (linemake), in order.
+    """Read atomic lines from lists in the layout of MOOG (linemake), sorted by wavelength.
+
+    Parameters
+    ----------
+    paths : sequence of str or Path
+        Lists, plain or gzipped.
+    low, high : float
+        First and last wavelength [Angstrom, air].
 
     Returns
     -------
     DataFrame
-        As PySME wants it; of hydrogen, the principal quantum numbers of a Balmer line stand in the damping constants.
+        Lines in the layout of PySME. The damping constants of a Balmer line hold its principal quantum numbers.
+
+    Raises
+    ------
+    ValueError
+        No line lies between the wavelengths.
     """
     rows = []
     for path in paths:
@@ -78,11 +96,11 @@ def read_lines(paths: Sequence[str | Path], low: float, high: float) -> pd.DataF
         with opened as file:
             for line in file:
                 values = [float(word) for word in line.split()[:4]]
-                if low <= values[0] <= high and values[1] < 100:  # from 100 on they are molecules
+                if low <= values[0] <= high and values[1] < 100:  # larger numbers are molecules
                     rows.append(values)
     if not rows:
         raise ValueError(
-            f"the line lists have no atomic line between {low:.1f} and {high:.1f} Angstrom; some are required. Give "
+            f"the line lists have no atomic line between {low:.1f} and {high:.1f} Angstrom; lines are required. Give "
             "the lists of this range."
         )
     wavelength, species, excitation, strength = np.array(sorted(rows)).T
@@ -110,19 +128,24 @@ def read_lines(paths: Sequence[str | Path], low: float, high: float) -> pd.DataF
 class PySMESpectra:
     """LTE spectra, normalised, at the temperatures and gravities of given model atmospheres.
 
-    An atmosphere is not interpolated, and [Fe/H] and abundances change its lines but not its structure: for studies of
-    single stars, and for libraries where there is an atmosphere for each star. Seconds for some hundred Angstrom; keep
-    spectra as a cube, for `Library`.
+    Atmospheres are not interpolated, and [Fe/H] and abundances change the lines but not the structure: this serves
+    studies of single stars, and libraries with an atmosphere for each star. A few hundred Angstrom take seconds; store
+    the spectra as a cube for `Library`.
 
     Parameters
     ----------
     atmospheres : sequence of Atmosphere
-    lines : sequence of path
-        Line lists in MOOG's layout, see `read_lines`.
+    lines : sequence of str or Path
+        Line lists in the layout of MOOG, see `read_lines`.
     edges : ndarray, shape (pixel + 1,)
         Edges of the pixels [Angstrom, air].
     labels : tuple of str, optional
-        ``teff`` and ``logg``, and any of ``feh``, ``vmic`` and abundances such as ``mg_fe``.
+        Names of the labels: ``teff`` and ``logg``, and any of ``feh``, ``vmic`` and abundances such as ``mg_fe``.
+
+    Raises
+    ------
+    ImportError
+        PySME is not installed.
     """
 
     medium = "air"
@@ -138,18 +161,18 @@ class PySMESpectra:
         _require_pysme()
         self.labels, self.edges, self.name = labels, edges, "PySME"
         self._atmospheres = tuple(atmospheres)
-        # A broad line reaches in from beyond the ends.
+        # The wings of a broad line beyond the ends reach the pixels.
         self._lines = read_lines(lines, edges[0] - 50.0, edges[-1] + 50.0)
 
     def spectra(self, labels: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Flux of shape (star, pixel) of labels of shape (star, label)."""
+        """Flux of shape (star, pixel) for labels of shape (star, label)."""
         from pysme.synthesize import synthesize_spectrum
 
         stars = [dict(zip(self.labels, map(float, values), strict=True)) for values in labels]
         return np.stack([np.asarray(synthesize_spectrum(self._star(star)).synth[0]) for star in stars])
 
     def _star(self, labels: dict[str, float]) -> Any:
-        """What PySME is to compute."""
+        """Input of PySME for one star."""
         from pysme.abund import Abund
         from pysme.linelist.linelist import LineList
         from pysme.sme import SME_Structure
@@ -184,8 +207,8 @@ class PySMESpectra:
                 return model
         known = ", ".join(f"{model.teff:.0f} K {model.logg:.2f}" for model in self._atmospheres)
         raise ValueError(
-            f"there is no atmosphere of {teff:.0f} K and log g {logg:.2f}, only {known}; one for each star is "
-            "required. Compute it, or change the design."
+            f"there is no atmosphere of {teff:.0f} K and log g {logg:.2f}, only {known}; an atmosphere for each star "
+            "is required. Compute it, or change the design."
         )
 
 
@@ -195,5 +218,5 @@ def _require_pysme() -> None:
     except ImportError as error:
         raise ImportError(
             "PySME is not installed; it is required to compute spectra from atmospheres and lines. Install it in an "
-            'environment of its own, since it needs astropy < 8 and pandas < 3: pip install "specxr[pysme]".'
+            'environment of its own, because it needs astropy < 8 and pandas < 3: pip install "specxr[pysme]".'
         ) from error

@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-TEFF_RANGE = (4500.0, 12000.0)  # K, of the dwarfs
+TEFF_RANGE = (4500.0, 12000.0)  # temperatures of dwarfs [K]
 GIANT_FRACTION = 0.3
-RED_CLUMP_FRACTION = 0.35  # of the giants
+RED_CLUMP_FRACTION = 0.35  # share of the giants
 RV_SCATTER = 60.0  # km/s
 
-# Surface gravity of dwarfs that have not evolved yet, read off the lower edge of solar-metallicity isochrones.
+# Surface gravity of dwarfs that have not evolved yet, from the lower edge of isochrones of solar metallicity.
 _ZERO_AGE_TEFF = (4500.0, 5000.0, 5800.0, 6500.0, 8000.0, 10000.0, 12000.0)
 _ZERO_AGE_LOGG = (4.65, 4.58, 4.47, 4.33, 4.28, 4.25, 4.20)
 
 
 def draw_stars(n_stars: int, rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:
-    """Draw labels whose Kiel diagram looks like one of stars.
+    """Draw labels that fill the Kiel diagram as stars do.
 
     Parameters
     ----------
@@ -30,13 +30,13 @@ def draw_stars(n_stars: int, rng: np.random.Generator) -> dict[str, NDArray[np.f
 
     Notes
     -----
-    Dwarfs are uniform in log Teff, which fills the hot bins of a recovery table as well as the cool ones; from
-    5200 K upwards they evolve to lower gravity by up to 0.6 dex. Giants follow Teff = 5050 - 280 (3.5 - logg) -
+    Dwarfs are uniform in log Teff, which fills the hot bins of a recovery table as well as the cool ones; above
+    5200 K they evolve to a gravity that is lower by up to 0.6 dex. Giants follow Teff = 5050 - 280 (3.5 - logg) -
     250 ([Fe/H] + 0.2) with 50 K of scatter up to logg = 3.5, and from there a steep subgiant branch to the dwarfs;
     a third of them stand in the red clump at logg = 2.45.
     """
     giant = rng.random(n_stars) < GIANT_FRACTION
-    dwarf_teff = np.exp(rng.uniform(*np.log(TEFF_RANGE), n_stars))
+    dwarf_teff = np.exp(rng.uniform(np.log(TEFF_RANGE[0]), np.log(TEFF_RANGE[1]), n_stars))
     feh = _metallicity(np.where(giant, 5000.0, dwarf_teff), rng)
 
     evolved = 0.6 * rng.beta(1.0, 2.5, n_stars) * np.clip((dwarf_teff - 5200.0) / 1000.0, 0.0, 1.0)
@@ -58,7 +58,7 @@ def draw_stars(n_stars: int, rng: np.random.Generator) -> dict[str, NDArray[np.f
 
 
 def _metallicity(teff: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """[Fe/H] of a thin disc, of an older part among the cool stars, and of young hot stars [dex]."""
+    """[Fe/H] of a thin disc, with an older part among the cool stars and only young stars among the hot [dex]."""
     n = len(teff)
     old = rng.random(n) < 0.15
     cool = np.where(old, rng.normal(-0.9, 0.35, n), rng.normal(-0.15, 0.25, n))

@@ -1,4 +1,4 @@
-"""Training sets: spectra of a generator as a survey would see them at rest, normalised, with their labels."""
+"""Training sets: spectra with known labels, at rest, as a survey would observe and normalise them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from specxr.spectra.grid import Grid
 from specxr.spectra.normalisation import Normalisation
 from specxr.synthesis.generators import Generator
 from specxr.synthesis.instrument import MAX_VSINI, Instrument, spreading
-from specxr.vocabulary import LABELS, STAR, WAVELENGTH, MaskBit
+from specxr.vocabulary import LABELS, MASK_DTYPE, SPECTRA, STAR, VARIABLES, WAVELENGTH, MaskBit
 
 
 def make_training_set(
@@ -36,35 +36,43 @@ def make_training_set(
     Parameters
     ----------
     labels : mapping of str to array_like, shape (star,)
-        Those of the generator, and ``vsini`` [km/s] if the stars rotate; see `specxr.synthesis.designs`.
+        Labels of the generator, and ``vsini`` [km/s] if the stars rotate; see `specxr.synthesis.designs`.
     generator : Generator
+        Source of the spectra.
     instrument : Instrument
+        Pixels and line spread of the survey.
     normalisation : Normalisation or None
-        None leaves the generator's flux as it is.
+        Recipe of the pseudo-continuum; None leaves the generator's flux as it is.
     snr : float or array_like, shape (star,), optional
         Signal-to-noise ratio per pixel at the median flux; the noise is Gaussian and the same in all pixels of a star.
     seed : int, optional
-        Of the noise. A star depends on it and on its place, never on the chunks.
+        Seed of the noise. A star depends on it and on its place, never on the chunks.
     chunk : int, optional
-        Stars in a block.
+        Number of stars in a block.
 
     Returns
     -------
     Dataset
-        Lazy, valid, with the labels and ``snr`` along ``star``, and how it was made in the attributes.
+        A cube, lazy, with the labels and ``snr`` along ``star``; its attributes say how it was made.
+
+    Raises
+    ------
+    ValueError
+        The labels are not those of the generator, or not finite; the generator does not cover the pixels, or its
+        spectra are too broad.
     """
-    labels = {name: np.asarray(values, dtype="float64") for name, values in labels.items()}
-    _check_labels(labels, generator)
+    columns = {name: np.asarray(values, dtype="float64") for name, values in labels.items()}
+    _check_labels(columns, generator)
     _check_coverage(generator, instrument)
     spreading(instrument, generator.resolving_power)
-    n_stars = len(next(iter(labels.values())))
+    n_stars = len(next(iter(columns.values())))
     snr = np.broadcast_to(np.asarray(snr, dtype="float64"), n_stars)
     if not (n_stars and np.all(np.isfinite(snr) & (snr > 0))):
         raise ValueError(
-            f"there are {n_stars} stars with an S/N from {np.min(snr, initial=np.inf):g} up; at least one star "
+            f"there are {n_stars} stars with an S/N of {np.min(snr, initial=np.inf):g} or more; at least one star "
             "and finite, positive ratios are required. Correct the design or snr."
         )
-    stars = labels | {"snr": snr}
+    stars = columns | {"snr": snr}
 
     blocks = xr.Dataset({name: (STAR, values) for name, values in stars.items()})
     blocks["number"] = (STAR, np.arange(n_stars))
@@ -92,7 +100,7 @@ def make_training_set(
             **({"normalisation": normalisation.to_json()} if normalisation else {}),
         },
     )
-    for name in labels:
+    for name in columns:
         cube[name].attrs = LABELS[name].attrs
     cube["snr"].attrs = {"units": "1", "long_name": "signal-to-noise ratio per pixel at the median flux"}
     return cube
@@ -111,7 +119,7 @@ def _expose(
     vsini = stars["vsini"].values if "vsini" in stars else np.zeros(len(labels))
     flux = instrument.observe(fine, vsini, generator.resolving_power)
     sigma = flux.nanmedian(-1, keepdim=True).values / torch.from_numpy(stars["snr"].values.copy())[:, None]
-    # One generator a star, so that a star is the same whatever block it is in.
+    # Each star has a random generator of its own, so that it is the same in any block.
     numbers = stars["number"].values
     noise = np.stack([np.random.default_rng([seed, int(n)]).normal(size=flux.shape[1]) for n in numbers])
     flux = flux + sigma * torch.from_numpy(noise)
@@ -123,7 +131,7 @@ def _expose(
     arrays = {
         "flux": flux.numpy().astype("f4"),
         "ivar": ivar.numpy().astype("f4"),
-        "mask": np.where(bad.numpy(), int(MaskBit.BAD_FLUX), 0).astype("u1"),
+        "mask": np.where(bad.numpy(), int(MaskBit.BAD_FLUX), 0).astype(MASK_DTYPE),
     }
     return xr.Dataset({name: ((STAR, WAVELENGTH), array) for name, array in arrays.items()})
 
@@ -131,18 +139,18 @@ def _expose(
 def spectra_on(
     generator: Generator, labels: NDArray[np.float64], instrument: Instrument
 ) -> NDArray[np.float64]:
-    """Spectra of the generator on the instrument's fine pixels."""
+    """Spectra of the generator on the instrument's fine pixels, shape (star, fine pixel)."""
     own = convert_medium(generator.edges, generator.medium, instrument.grid.medium)
     flux = generator.spectra(labels)
-    wanted = instrument.edges
-    if own.shape == wanted.shape and np.allclose(own, wanted, rtol=1e-9, atol=0.0):
+    fine = instrument.edges
+    if own.shape == fine.shape and np.allclose(own, fine, rtol=1e-9, atol=0.0):
         return flux
-    return rebin(torch.from_numpy(np.ascontiguousarray(flux, dtype="f8")), own, wanted).numpy()
+    return rebin(torch.from_numpy(np.ascontiguousarray(flux, dtype="f8")), own, fine).numpy()
 
 
 def _template(n_stars: int, grid: Grid, chunk: int) -> xr.Dataset:
     shape = (n_stars, grid.wavelength.size)
-    dtypes = {"flux": "f4", "ivar": "f4", "mask": "u1"}
+    dtypes = {name: VARIABLES[name].dtype for name in SPECTRA}
     return xr.Dataset(
         {n: ((STAR, WAVELENGTH), da.zeros(shape, chunks=(chunk, -1), dtype=d)) for n, d in dtypes.items()}
     )
@@ -154,12 +162,12 @@ def _check_labels(labels: Mapping[str, NDArray[np.float64]], generator: Generato
     if missing or unknown:
         raise ValueError(
             f"labels were given for {', '.join(labels)}; the {generator.name} requires "
-            f"{', '.join(generator.labels)}, and vsini may be added. Give these."
+            f"{', '.join(generator.labels)}, and vsini may be added. Give these labels."
         )
     sizes = {name: values.shape for name, values in labels.items()}
     if len(set(sizes.values())) != 1 or len(next(iter(sizes.values()))) != 1:
         raise ValueError(
-            f"the labels have the shapes {sizes}; one value of each for every star is required. Align them."
+            f"the labels have the shapes {sizes}; one value of each label for every star is required. Align them."
         )
     for name, values in labels.items():
         if not np.isfinite(values).all():
@@ -176,10 +184,10 @@ def _check_labels(labels: Mapping[str, NDArray[np.float64]], generator: Generato
 
 def _check_coverage(generator: Generator, instrument: Instrument) -> None:
     own = convert_medium(generator.edges[[0, -1]], generator.medium, instrument.grid.medium)
-    wanted = instrument.edges[[0, -1]]
-    if not (own[0] <= wanted[0] and wanted[1] <= own[1]):
+    ends = instrument.edges[[0, -1]]
+    if not (own[0] <= ends[0] and ends[1] <= own[1]):
         raise ValueError(
             f"the {generator.name} covers {own[0]:.1f}-{own[1]:.1f} Angstrom ({instrument.grid.medium}); "
-            f"{wanted[0]:.1f}-{wanted[1]:.1f} is required, which is what rotation and line spread reach from the "
-            "instrument's pixels. Cut the instrument's grid, or use another generator."
+            f"{ends[0]:.1f}-{ends[1]:.1f} is required, which rotation and line spread reach from the instrument's "
+            "pixels. Cut the instrument's grid, or use another generator."
         )

@@ -1,13 +1,9 @@
-"""Labels judged: against other labels, and against known ones."""
+"""Validation: labels against other labels and against known ones, and emulators against spectra they have not seen."""
 
 from specxr.validation.comparison import compare, match, robust_scatter
-from specxr.validation.recovery import (
-    gradient_spectra,
-    pixel_residuals,
-    recovery_by_snr,
-    recovery_on_kiel,
-    recovery_table,
-)
+from specxr.validation.emulator import gradient_spectra, pixel_residuals
+from specxr.validation.recovery import recovery_by_snr, recovery_on_kiel, recovery_table
+from specxr.validation.repeats import repeat_table
 
 __all__ = [
     "compare",
@@ -17,5 +13,6 @@ __all__ = [
     "recovery_by_snr",
     "recovery_on_kiel",
     "recovery_table",
+    "repeat_table",
     "robust_scatter",
 ]

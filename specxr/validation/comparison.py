@@ -1,4 +1,4 @@
-"""Two sets of labels of the same stars, compared."""
+"""Comparison of two sets of labels of the same stars."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import median_abs_deviation
 
 from specxr.vocabulary import LABELS
 
@@ -17,50 +18,66 @@ _MISSING = -9000.0
 
 
 def robust_scatter(values: ArrayLike) -> float:
-    """1.48 times the median absolute deviation from the median: the standard deviation of a Gaussian."""
+    """Compute 1.48 times the median absolute deviation: the standard deviation, if the values are Gaussian.
+
+    Parameters
+    ----------
+    values : array_like, shape (value,)
+
+    Returns
+    -------
+    float
+        NaN if there are no values.
+    """
     values = np.asarray(values, dtype="float64")
     if values.size == 0:
         return np.nan
-    return float(1.4826 * np.median(np.abs(values - np.median(values))))
+    return float(median_abs_deviation(values, axis=None, scale="normal"))
 
 
 def match(
     a: pd.DataFrame, b: pd.DataFrame, on: str = "obsid", labels: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """Bring two tables of labels together, star by star.
+    """Join two tables of labels, star by star.
 
     Parameters
     ----------
     a, b : DataFrame
-        One row a star. Column names are matched without regard to case.
+        One row for each star. The case of the names of the columns does not matter.
     on : str, optional
-        Column that says which star a row is.
+        Column that identifies the star of a row.
     labels : sequence of str, optional
-        Names of the vocabulary; without it, all that both tables have.
+        Names of labels in the vocabulary; all that both tables have by default.
 
     Returns
     -------
     DataFrame
         One row for each star in both tables: ``on``, and ``<label>_a`` and ``<label>_b`` as float64, NaN where
         a table has no finite value.
+
+    Raises
+    ------
+    ValueError
+        The tables share no label or no star, or a star has several rows.
     """
     a, b = (_lower_names(table, side) for table, side in ((a, "A"), (b, "B")))
     on = on.lower()
     for table, side in ((a, "A"), (b, "B")):
         _check_identifier(table, side, on)
     shared = [name for name in LABELS if name in a and name in b]
-    wanted = shared if labels is None else [name.lower() for name in labels]
-    if not wanted or not set(wanted) <= set(shared):
+    names = shared if labels is None else [name.lower() for name in labels]
+    if not names or not set(names) <= set(shared):
         raise ValueError(
             f"the tables share the labels {', '.join(shared) or 'none'}; "
-            f"{', '.join(wanted) or 'at least one'} is required in both. "
+            f"{', '.join(names) or 'at least one'} is required in both. "
             f"Rename columns to the names of the vocabulary: {', '.join(LABELS)}."
         )
-    joined = a[[on, *wanted]].merge(b[[on, *wanted]], on=on, suffixes=("_a", "_b"))
+    joined = a[[on, *names]].merge(b[[on, *names]], on=on, suffixes=("_a", "_b"))
     if joined.empty:
         raise ValueError(
-            f"no value of '{on}' is in both tables (A has {len(a)} rows, {on} {a[on].iloc[0] if len(a) else '-'} "
-            f"...; B {len(b)}, {b[on].iloc[0] if len(b) else '-'} ...); common stars are required. "
+            f"no value of '{on}' is in both tables (A has {len(a)} rows that begin with "
+            f"{a[on].iloc[0] if len(a) else '-'}, B has {len(b)} that begin with {b[on].iloc[0] if len(b) else '-'}); "
+            "common stars are required. "
             "Check that both come from one survey, or choose another column with `on`."
         )
     for name in joined.columns.drop(on):
@@ -72,23 +89,23 @@ def match(
 def compare(
     a: pd.DataFrame, b: pd.DataFrame, on: str = "obsid", labels: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """Statistics of the differences A minus B of each label.
+    """Compute statistics of the differences A minus B of each label.
 
     Parameters
     ----------
     a, b : DataFrame
-        One row a star; see `specxr.cubes.tables.read_table` and `specxr.cubes.tables.label_table`.
+        One row for each star; see `specxr.cubes.tables.read_table` and `specxr.cubes.tables.label_table`.
     on : str, optional
-        Column that says which star a row is.
+        Column that identifies the star of a row.
     labels : sequence of str, optional
-        Names of the vocabulary; without it, all that both tables have.
+        Names of labels in the vocabulary; all that both tables have by default.
 
     Returns
     -------
     DataFrame
         A row for each label: ``n`` stars with a finite label in both, and of their differences ``median``,
-        ``mean``, ``std`` and ``robust_scatter`` [units of the label], and ``n_outliers``, stars whose difference
-        is farther from the median than five robust scatters.
+        ``mean``, ``std`` and ``robust_scatter`` [units of the label], and ``n_outliers``, the number of stars whose
+        difference is farther from the median than five robust scatters.
     """
     joined = match(a, b, on, labels)
     names = [name.removesuffix("_a") for name in joined.columns if name.endswith("_a")]
@@ -97,9 +114,9 @@ def compare(
 
 
 def differences(joined: pd.DataFrame, label: str) -> NDArray[np.float64]:
-    """A minus B of the stars that have the label in both, from what `match` gave."""
+    """Differences A minus B of the stars that have the label in both tables, from a table of `match`."""
     difference = joined[f"{label}_a"] - joined[f"{label}_b"]
-    return difference.dropna().to_numpy()
+    return np.asarray(difference.dropna(), dtype="float64")
 
 
 def _statistics(difference: NDArray[np.float64]) -> dict[str, float]:
@@ -130,12 +147,12 @@ def _lower_names(table: pd.DataFrame, side: str) -> pd.DataFrame:
 def _check_identifier(table: pd.DataFrame, side: str, on: str) -> None:
     if on not in table:
         raise ValueError(
-            f"table {side} has no column '{on}' (found: {', '.join(map(str, table.columns))}); a column that says "
-            "which star a row is, is required in both. Choose it with `on`."
+            f"table {side} has no column '{on}', but {', '.join(map(str, table.columns))}; a column that identifies "
+            "the star is required in both tables. Choose it with `on`."
         )
     repeated = int(table[on].duplicated().sum())
     if repeated:
         raise ValueError(
-            f"{repeated} rows of table {side} repeat a value of '{on}'; one row a star is required. "
+            f"{repeated} rows of table {side} repeat a value of '{on}'; one row for each star is required. "
             "Drop the repeats first."
         )

@@ -26,7 +26,7 @@ from specxr.cubes.store import open_group, write_cube
 from specxr.runs import cluster, ledger
 from specxr.runs.driver import Summary
 from specxr.runs.worker import peak_memory
-from specxr.synthesis.bulk import simulate_bulk
+from specxr.synthesis.survey import simulate_bulk
 
 STAR_BYTES = 1327 * 9
 

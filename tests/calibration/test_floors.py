@@ -34,7 +34,7 @@ def test_an_injected_floor_is_measured(floor):
 
 
 def test_no_repeats_is_told():
-    with pytest.raises(ValueError, match="no two of one star"):
+    with pytest.raises(ValueError, match="no pair of one star"):
         measure_floor([1.0, 2.0], [0.1, 0.1], [1, 2])
 
 

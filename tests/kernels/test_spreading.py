@@ -15,6 +15,7 @@ from specxr.calibration import fit_line_spread, measure_widths
 from specxr.calibration.line_spread import Widths
 from specxr.emulators import default
 from specxr.kernels.spreading import Spreading
+from specxr.published.hot_stars import LINE_SPREAD_ARMS
 from specxr.spectra.grid import Grid
 from specxr.spectra.line_spread import Arm, LineSpread
 from specxr.synthesis import EmulatorSpectra, Instrument, make_training_set
@@ -119,4 +120,4 @@ def test_stars_without_velocity_are_refused(sunlike):
 def test_too_few_windows_are_refused():
     few = Widths(np.linspace(4000, 5000, 5), np.full(5, 80.0), np.ones(5))
     with pytest.raises(ValueError, match="5 windows in 3700-5800 Angstrom"):
-        fit_line_spread(few)
+        fit_line_spread(few, LINE_SPREAD_ARMS)

@@ -42,10 +42,10 @@ def test_fit_shows_data_model_residual_and_what_was_left_out():
     flux = np.full(300, 50.0)
     model = np.full(300, 49.0)
     model[:20] = np.nan
-    mask = np.zeros(300, "uint8")
-    mask[[100, 150, 151]] = 1
+    used = np.ones(300, "uint8")
+    used[[100, 150, 151]] = 0
     flux[100] = np.nan
-    figure = draw(plot_fit(wavelength, flux, model, mask, title="a star", medium="vacuum"))
+    figure = draw(plot_fit(wavelength, flux, model, used, title="a star", medium="vacuum"))
 
     top, bottom = figure.axes
     data, fitted = top.lines

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from specxr.published.hot_stars import HOT_LOGG, HOT_TEFF, TABLE_1, VSINI, hot_star_design
+from specxr.published.hot_stars import HOT_STAR_DESIGN, VSINI
 from specxr.synthesis.designs import (
     LogNormal,
     Uniform,
@@ -21,6 +21,7 @@ from specxr.synthesis.designs import (
 )
 from specxr.vocabulary import LABELS
 
+HOT_TEFF, HOT_LOGG = HOT_STAR_DESIGN.teff, HOT_STAR_DESIGN.logg
 BOX = {"teff": Uniform(7000.0, 20000.0), "feh": Uniform(-2.5, 1.0), "vsini": VSINI}
 
 
@@ -95,10 +96,10 @@ def test_perturbations_have_the_papers_widths():
 
 
 def test_eleven_labels_of_table_1(isochrones):
-    stars = hot_star_design(read_isochrones(isochrones), 500, seed=4)
+    stars = HOT_STAR_DESIGN.draw(read_isochrones(isochrones), 500, seed=4)
     assert len(stars) == 11
     assert set(stars) <= set(LABELS)
-    for name, distribution in TABLE_1.items():
+    for name, distribution in HOT_STAR_DESIGN.others.items():
         assert stars[name].min() >= distribution.low
         assert stars[name].max() <= distribution.high
     assert all(len(values) == 500 for values in stars.values())

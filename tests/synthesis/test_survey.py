@@ -9,6 +9,7 @@ import pytest
 from specxr.cubes.schema import validate
 from specxr.synthesis import simulate_survey
 from specxr.synthesis.stars import draw_stars
+from specxr.synthesis.survey import simulate_bulk
 from specxr.vocabulary import MaskBit
 
 
@@ -108,14 +109,12 @@ def test_no_stars_are_refused():
         simulate_survey(0)
 
 
-def test_a_bulk_cube_is_a_survey_with_noise_of_its_own(monkeypatch):
-    from specxr.synthesis import bulk
-
-    cube = bulk.simulate_bulk(90, chunk=40, seed=3, n_models=8)
+def test_a_bulk_cube_is_a_survey_with_noise_of_its_own():
+    cube = simulate_bulk(90, chunk=40, seed=3, n_models=8)
     assert cube.chunks["star"] == (40, 40, 10)
     assert cube.sizes["wavelength"] == 1327
     assert 4199 < cube.wavelength[0] < 4201 < 5698 < cube.wavelength[-1] < 5701
-    again = bulk.simulate_bulk(90, chunk=40, seed=3, n_models=8).isel(star=slice(40, 80)).compute()
+    again = simulate_bulk(90, chunk=40, seed=3, n_models=8).isel(star=slice(40, 80)).compute()
     cube = cube.compute()
     np.testing.assert_array_equal(cube.flux.values[40:80], again.flux.values)
     np.testing.assert_array_equal(cube.ivar == 0, cube.mask != 0)

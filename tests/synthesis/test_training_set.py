@@ -125,7 +125,7 @@ def test_bad_designs_are_refused_before_anything_is_computed(generator, labels):
         make(labels | {"c_fe": labels["feh"]})
     with pytest.raises(ValueError, match="not finite for 1 stars"):
         make(labels | {"feh": np.where(np.arange(30) == 3, np.nan, 0.0)})
-    with pytest.raises(ValueError, match="one value of each for every star"):
+    with pytest.raises(ValueError, match="one value of each label for every star"):
         make(labels | {"feh": np.zeros(3)})
     with pytest.raises(ValueError, match="0 to 450 is required"):
         make(labels | {"vsini": np.full(30, 600.0)})

@@ -62,7 +62,7 @@ def test_scatter_across_the_kiel_diagram(stars):
     few = recovery_on_kiel(*(frame.iloc[:1500] for frame in stars))
     assert 0 < len(few) < len(table)
     assert few["n"].min() >= 10
-    with pytest.raises(ValueError, match="holds 10 of one S/N"):
+    with pytest.raises(ValueError, match="has 10 stars of one S/N"):
         recovery_on_kiel(*(frame.iloc[:20] for frame in stars))
 
 
