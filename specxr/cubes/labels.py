@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,19 +9,19 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
-from specxr.cubes.store import open_group, write_unit
+from specxr.cubes.store import write_unit
 from specxr.vocabulary import IDENTITY, STAR, fill_value
 
 
 def declare_labels(
-    path: str | os.PathLike[str], run: str, labels: xr.Dataset, n_stars: int, star_chunk: int
+    cube: zarr.Group, run: str, labels: xr.Dataset, n_stars: int, star_chunk: int
 ) -> None:
     """Make the group of a run anew, with every variable for `n_stars` stars and nothing in them.
 
     Parameters
     ----------
-    path : path-like
-        The cube.
+    cube : zarr.Group
+        The cube, open for writing.
     run : str
     labels : Dataset
         Of no star: what the variables are called, their types, attributes and coordinates.
@@ -30,8 +29,7 @@ def declare_labels(
     star_chunk : int
         Stars in each chunk: those of one block, so that no two writers share a chunk.
     """
-    root = open_group(path, "r+")
-    root.require_group("labels").create_group(run, attributes={"complete": False}, overwrite=True)
+    group = cube.require_group("labels").create_group(run, attributes={"complete": False}, overwrite=True)
     labels = labels.drop_vars(IDENTITY, errors="ignore").drop_encoding()
     encoding: dict[str, dict[str, Any]] = {}
     for name, variable in labels.variables.items():
@@ -41,16 +39,14 @@ def declare_labels(
                 "chunks": tuple(chunks.values()),
                 "fill_value": fill_value(str(name), variable.dtype),
             }
-    place = f"{root.path}/labels/{run}".lstrip("/")
     labels.assign_attrs(complete=False).to_zarr(
-        root.store, group=place, mode="a", consolidated=False, encoding=encoding
+        group.store, group=group.path, mode="a", consolidated=False, encoding=encoding
     )
-    resize_labels(path, run, n_stars)
+    resize_labels(group, n_stars)
 
 
-def resize_labels(path: str | os.PathLike[str], run: str, n_stars: int) -> None:
-    """Make room for more stars; the run is then not complete."""
-    group = open_labels_group(path, run)
+def resize_labels(group: zarr.Group, n_stars: int) -> None:
+    """Make room for more stars in the group of a run; the run is then not complete."""
     group.attrs["complete"] = False
     for _, array in group.arrays():
         if STAR in _dims(array):
@@ -62,11 +58,6 @@ def fill_labels(group: zarr.Group, star_start: int, values: Mapping[str, NDArray
     for name, array in values.items():
         group[name][star_start : star_start + len(array)] = array
     return sum(array.nbytes for array in values.values())
-
-
-def open_labels_group(path: str | os.PathLike[str], run: str) -> zarr.Group:
-    """Open the group of a run to write in it."""
-    return open_group(path, "r+")[f"labels/{run}"]
 
 
 def check_aligned(group: zarr.Group, stars_per_block: int) -> None:

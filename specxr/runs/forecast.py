@@ -6,16 +6,19 @@ import math
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
+from dask.utils import format_bytes, format_time
 from distributed import Client
 
+from specxr.cubes.layout import star_bytes
+from specxr.cubes.locations import is_url
 from specxr.runs.ledger import BlockRecord
-from specxr.vocabulary import SPECTRA, STAR
+from specxr.vocabulary import STAR
 
-# A worker that has imported everything; and what it needs for each byte of spectra, arithmetic in float64 included
+# Memory of a worker that has imported everything; and memory for each byte of spectra, arithmetic in float64 included
 # (measured with LASP: 5.4, docs/performance.md).
 _BASE_MEMORY = 400e6
 _MEMORY_FACTOR = 6.0
@@ -28,20 +31,21 @@ class Forecast:
     Parameters
     ----------
     n_stars, n_blocks : int
-        To be fitted.
+        Number of stars and of blocks that are to be fitted.
     stars_per_block : int
+        Number of stars in the largest of these blocks.
     n_workers : int
-        Blocks that are fitted beside each other.
+        Number of blocks that are fitted at a time.
     memory : int
-        That a worker needs [bytes].
+        Memory that a worker needs [bytes].
     memory_limit : int
-        That the smallest worker may use [bytes]; 0 where none is set.
+        Memory that the smallest worker may use for each of its threads [bytes]; 0 where there is no limit.
     disk : int
-        Of the labels, uncompressed [bytes].
+        Size of the labels, uncompressed [bytes].
     disk_free : int or None
-        Where the cube is [bytes]; None where nobody can tell.
+        Free space where the cube is [bytes]; None where it is not known, as in a bucket.
     seconds : float or None
-        Of the whole run, from its first block; None before that.
+        Duration of the whole run, estimated from its first block [s]; None before that block is done.
     """
 
     n_stars: int
@@ -57,79 +61,94 @@ class Forecast:
     def __str__(self) -> str:
         text = (
             f"{self.n_stars:,} stars in {self.n_blocks:,} blocks of {self.stars_per_block:,}, {self.n_workers} at a "
-            f"time; a worker needs {self.memory / 1e9:.1f} GB, the labels {self.disk / 1e6:,.1f} MB of disk"
+            f"time; each worker needs {format_bytes(self.memory)} of memory, the labels need {format_bytes(self.disk)} "
+            "of disk"
         )
-        return text if self.seconds is None else f"{text}; about {_duration(self.seconds)}"
+        return text if self.seconds is None else f"{text}; about {format_time(self.seconds).strip()}"
+
+    def timed(self, record: BlockRecord) -> Forecast:
+        """Forecast with the duration that follows from the first block that is done."""
+        if self.seconds is not None:
+            return self
+        rounds = -(-self.n_blocks // self.n_workers)
+        per_block = record.seconds / record.n_stars * self.stars_per_block
+        return replace(self, seconds=rounds * per_block, memory=record.peak_memory or self.memory)
 
 
 def forecast(
-    path: str, labels: xr.Dataset, cube: xr.Dataset, blocks: Sequence[BlockRecord], client: Client
+    path: str, cube: xr.Dataset, labels: xr.Dataset, blocks: Sequence[BlockRecord], client: Client
 ) -> Forecast:
-    """Say what fitting these blocks of a cube will take; `labels` declares what will be written.
+    """Forecast what fitting some blocks of a cube will take.
+
+    Parameters
+    ----------
+    path : str
+        Path of the cube.
+    cube : Dataset
+        The cube.
+    labels : Dataset
+        Labels of no star, which declare the variables (``specxr.inference.declare``).
+    blocks : sequence of BlockRecord
+        Blocks that are to be fitted.
+    client : distributed.Client
+        Client of the cluster.
 
     Raises
     ------
     ValueError
-        It does not fit into the memory of the workers, or onto the disk.
+        A block does not fit into the memory of the workers, or the labels do not fit onto the disk.
     """
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    stars_per_block = max(block.n_stars for block in blocks)
+    limits = [worker["memory_limit"] // worker["nthreads"] for worker in workers if worker["memory_limit"]]
     n_stars = sum(block.n_stars for block in blocks)
-    per_star = sum(cube[name].dtype.itemsize for name in SPECTRA) * cube[SPECTRA[0]].shape[1] * _MEMORY_FACTOR
-    found = Forecast(
-        n_stars,
-        len(blocks),
-        stars_per_block,
-        sum(worker["nthreads"] for worker in workers),
-        int(_BASE_MEMORY + per_star * stars_per_block),
-        min(
-            (worker["memory_limit"] // worker["nthreads"] for worker in workers if worker["memory_limit"]),
-            default=0,
-        ),
-        n_stars * _label_bytes(labels),
-        None if "://" in path else shutil.disk_usage(os.path.dirname(path)).free,
+    stars_per_block = max(block.n_stars for block in blocks)
+    memory_per_star = star_bytes(cube) * _MEMORY_FACTOR
+    expected = Forecast(
+        n_stars=n_stars,
+        n_blocks=len(blocks),
+        stars_per_block=stars_per_block,
+        n_workers=sum(worker["nthreads"] for worker in workers),
+        memory=int(_BASE_MEMORY + memory_per_star * stars_per_block),
+        memory_limit=min(limits, default=0),
+        disk=n_stars * _label_bytes(labels),
+        disk_free=None if is_url(path) else shutil.disk_usage(os.path.dirname(path)).free,
     )
-    _check_memory(found, per_star)
-    _check_disk(found, path)
-    return found
+    _check_memory(expected, memory_per_star)
+    _check_disk(expected, path)
+    return expected
 
 
 def _label_bytes(labels: xr.Dataset) -> int:
-    """Of one star."""
+    """Size of the labels of one star, uncompressed [bytes]."""
     return sum(
         variable.dtype.itemsize * math.prod(n for dim, n in variable.sizes.items() if dim != STAR)
         for variable in labels.data_vars.values()
     )
 
 
-def _check_memory(found: Forecast, per_star: float) -> None:
-    if not found.memory_limit or found.memory <= found.memory_limit:
+def _check_memory(expected: Forecast, memory_per_star: float) -> None:
+    if not expected.memory_limit or expected.memory <= expected.memory_limit:
         return
-    fitting = int((found.memory_limit - _BASE_MEMORY) / per_star)
-    if fitting < 1:
-        advice = f"Give each worker at least {(_BASE_MEMORY + 100 * per_star) / 1e9:.1f} GB"
+    most = int((expected.memory_limit - _BASE_MEMORY) / memory_per_star)
+    if most < 1:
+        advice = f"Give each worker at least {format_bytes(int(_BASE_MEMORY + 100 * memory_per_star))}"
     else:
-        digits = 10 ** max(0, int(np.log10(fitting)) - 1)
+        digits = 10 ** max(0, int(np.log10(most)) - 1)
         advice = (
-            f"Write the cube in chunks (shards) of at most {fitting // digits * digits:,} stars, or give each worker "
-            "more memory: fewer workers on a machine"
+            f"Write the cube in chunks (shards) of at most {most // digits * digits:,} stars, or give each worker "
+            "more memory, with fewer workers on a machine"
         )
     raise ValueError(
-        f"a block of {found.stars_per_block:,} stars needs about {found.memory / 1e9:.1f} GB, and the smallest worker "
-        f"may use {found.memory_limit / 1e9:.1f} GB for each of its threads; a block that fits is required. {advice}."
+        f"a block of {expected.stars_per_block:,} stars needs about {format_bytes(expected.memory)}, and the smallest "
+        f"worker may use {format_bytes(expected.memory_limit)} for each of its threads; a block that fits is required. "
+        f"{advice}."
     )
 
 
-def _check_disk(found: Forecast, path: str) -> None:
-    if found.disk_free is not None and found.disk > found.disk_free:
+def _check_disk(expected: Forecast, path: str) -> None:
+    if expected.disk_free is not None and expected.disk > expected.disk_free:
         raise ValueError(
-            f"the labels of {found.n_stars:,} stars take up to {found.disk / 1e9:.3g} GB, and "
-            f"{found.disk_free / 1e9:.3g} GB are free where {path} is; room for all of them is "
-            "required. Free some, or move the cube."
+            f"the labels of {expected.n_stars:,} stars take up to {format_bytes(expected.disk)}, and "
+            f"{format_bytes(expected.disk_free)} are free where {path} is; room for all of them is required. Free some "
+            "space, or move the cube."
         )
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s"

@@ -1,154 +1,196 @@
-"""What a run has to do: compares what is asked for with what the ledger says is done."""
+"""What a run has to do: the request of this call, compared with what the ledger says is done."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 from uuid import uuid4
 
 import numpy as np
 import xarray as xr
+import zarr
 from numpy.typing import NDArray
 
-from specxr.cubes.labels import check_aligned, open_labels_group
+from specxr.cubes.labels import check_aligned
 from specxr.cubes.schema import grid_of
-from specxr.cubes.store import list_runs, open_group, write_unit
+from specxr.cubes.store import write_unit
 from specxr.estimators.base import Estimator
 from specxr.runs import ledger
 from specxr.runs.ledger import BlockRecord, Header
-from specxr.vocabulary import SPECTRA, START
+from specxr.runs.run import Run
+from specxr.vocabulary import SPECTRA, STAR, START
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run has to do.
+
+    Parameters
+    ----------
+    header : Header
+        Header of the ledger as the run will leave it.
+    records : list of BlockRecord
+        Records of all blocks: those that are done as they are, the others as if they had never been tried.
+    begins : bool
+        Whether the run begins, rather than continues.
+    """
+
+    header: Header
+    records: list[BlockRecord]
+    begins: bool
+
+    @property
+    def waiting(self) -> list[BlockRecord]:
+        """Records of the blocks that are to be fitted."""
+        return [record for record in self.records if record.state != ledger.DONE]
 
 
 def plan(
-    path: str,
-    name: str,
-    cube: xr.Dataset,
-    estimator: Estimator,
-    start: str | None,
-    spectra: bool,
-    overwrite: bool,
-) -> tuple[Header, list[BlockRecord], bool]:
-    """Decide what is to be done; changes nothing.
+    run: Run, cube: xr.Dataset, estimator: Estimator, *, start: str | None, spectra: bool, overwrite: bool
+) -> Plan:
+    """Decide what a run has to do; nothing is changed.
 
-    Returns
-    -------
-    Header, list of BlockRecord, bool
-        Of the ledger as it is to be; of all blocks; whether the run begins, rather than continues.
+    Parameters
+    ----------
+    run : Run
+        The run, which may have begun already.
+    cube : Dataset
+        The cube of the run.
+    estimator : Estimator
+        Estimator of the labels.
+    start : str or None
+        Name of the run whose labels the fits start from.
+    spectra : bool
+        Whether the model spectra are written as well.
+    overwrite : bool
+        Whether a run of this name is replaced.
 
     Raises
     ------
     ValueError
-        The run was begun with another estimator or other stars, or the cube has misaligned chunks.
+        The run was begun with another estimator or other stars, the start lacks labels, or the chunks of the cube are
+        not aligned.
     FileExistsError
         There are labels of this name that no run made.
     """
     obsid = np.asarray(cube["obsid"].values)
-    root = open_group(path, "r")
-    header = Header(
+    header = _header(run, cube, estimator, start, spectra)
+    check_aligned(run.cube, header.stars_per_block)
+    if start is not None:
+        _check_start(run, start, header.n_stars)
+    begun = None if overwrite or not run.exists else run.read_header()
+    if begun is None:
+        _check_no_labels(run, overwrite)
+        return Plan(header, _records(header, obsid, []), begins=True)
+    done = _done(run, begun, header, obsid)
+    header = replace(header, token=begun.token, stars_per_block=begun.stars_per_block)
+    return Plan(header, _records(header, obsid, done), begins=False)
+
+
+def _header(run: Run, cube: xr.Dataset, estimator: Estimator, start: str | None, spectra: bool) -> Header:
+    flux = run.cube[SPECTRA[0]]
+    assert isinstance(flux, zarr.Array)
+    fingerprint = estimator.fingerprint + (f" from {start}" if start else "")
+    return Header(
         token=uuid4().hex,
         estimator=type(estimator).__name__,
-        estimator_fingerprint=estimator.fingerprint
-        + (f" from {start}" if start else "")
-        + (" with spectra" if spectra else ""),
-        options={
-            **estimator.provenance,
-            **({"start_run": start} if start else {}),
-            **({"spectra": True} if spectra else {}),
-        },
+        estimator_fingerprint=fingerprint + (" with spectra" if spectra else ""),
+        options=dict(estimator.provenance),
         grid_fingerprint=grid_of(cube).fingerprint,
-        n_stars=len(obsid),
-        stars_per_block=write_unit(root[SPECTRA[0]]),
+        n_stars=cube.sizes[STAR],
+        stars_per_block=write_unit(flux),
         specxr_version=version("specxr"),
+        start=start or "",
+        spectra=spectra,
     )
-    check_aligned(root, header.stars_per_block)
-    if start is not None:
-        _check_start(path, name, start, header.n_stars)
-    begun = None if overwrite or name not in list_runs(path) else ledger.read_header(path, name)
-    if begun is None and name in list_runs(path) and not overwrite:
-        # Of a run that was killed while it was declared there are no labels yet.
-        if root[f"labels/{name}"].attrs.get("complete") is not False:
-            raise FileExistsError(
-                f"{path} has labels '{name}' that no run made; a run continues only what a run began. Choose another "
-                "name, or replace them with overwrite=True (--overwrite)."
-            )
-    known = [] if begun is None else _known(path, name, begun, header, obsid)
-    if begun is not None:
-        header = replace(header, token=begun.token, stars_per_block=begun.stars_per_block)
-    return header, _records(header, obsid, known), begun is None
 
 
-def _check_start(path: str, name: str, start: str, n_stars: int) -> None:
-    """Labels to begin with must be there for all stars, and be no part of the run that begins with them."""
-    runs = [run for run in list_runs(path) if run != name]
-    if start not in runs:
+def _check_no_labels(run: Run, overwrite: bool) -> None:
+    # A run that was killed while its variables were declared has no labels yet.
+    if overwrite or not run.exists or run.labels.attrs.get("complete") is False:
+        return
+    raise FileExistsError(
+        f"{run.path} has labels '{run.name}' that no run made; a run continues only what a run began. Choose another "
+        "name, or replace them with overwrite=True (--overwrite)."
+    )
+
+
+def _check_start(run: Run, start: str, n_stars: int) -> None:
+    """Check that the labels to start from cover all stars, and do not belong to the run that starts from them."""
+    names = [name for name in run.names() if name != run.name]
+    if start not in names:
         raise ValueError(
-            f"run '{name}' of {path} was to begin with the labels '{start}'; another run of this cube is required"
-            f" ({', '.join(runs) or 'there is none'}). Name one of these, or leave the start out."
+            f"{run} was to start from the labels '{start}', which are not there; another run of this cube is required "
+            f"({', '.join(names) or 'there is none'}). Name one of these, or leave the start out."
         )
-    labels = open_labels_group(path, start)
-    missing = [label for label in START if label not in labels]
-    if missing or labels[START[0]].shape[0] < n_stars:
+    labels = run.beside(start).labels
+    arrays = {name: labels[name] for name in START if name in labels}
+    missing = [name for name in START if name not in arrays]
+    if missing or any(array.shape[0] < n_stars for array in arrays.values() if isinstance(array, zarr.Array)):
         raise ValueError(
-            f"the labels '{start}' of {path} have {'no ' + ', '.join(missing) if missing else 'too few stars'};"
-            f" {', '.join(START)} of all {n_stars:,} stars are required. Complete that run, or begin without it."
+            f"the labels '{start}' of {run.path} have {'no ' + ', '.join(missing) if missing else 'too few stars'};"
+            f" {', '.join(START)} of all {n_stars:,} stars are required. Complete that run, or leave the start out."
         )
 
 
-def _known(path: str, name: str, begun: Header, now: Header, obsid: NDArray[np.int64]) -> list[BlockRecord]:
+def _done(run: Run, begun: Header, now: Header, obsid: NDArray[np.int64]) -> list[BlockRecord]:
     """Records of the blocks that are done, if the run was begun with the same estimator and the same stars."""
-    refusal = f"run '{name}' of {path} was begun with "
+    refusal = f"{run} was begun with "
     advice = (
-        "Continue with what it was begun with, choose another name, or start anew with overwrite=True "
+        "Continue with what it was begun with, choose another name, or replace the run with overwrite=True "
         "(--overwrite)."
     )
     if begun.estimator_fingerprint != now.estimator_fingerprint:
-        differing = sorted(
-            key
-            for key in {*begun.options, *now.options}
-            if begun.options.get(key) != _as_stored(now.options.get(key))
-        )
-        changes = ", ".join(
-            f"{key} {begun.options.get(key)!r} (now {now.options.get(key)!r})" for key in differing
-        )
-        raise ValueError(
-            f"{refusal}{changes or 'another estimator'}; the same estimator is required. {advice}"
-        )
+        differences = _differences(begun, now) or "another estimator"
+        raise ValueError(f"{refusal}{differences}; the same estimator is required. {advice}")
     if begun.grid_fingerprint != now.grid_fingerprint:
         raise ValueError(f"{refusal}other wavelengths; the same cube is required. {advice}")
     if begun.n_stars > now.n_stars:
         raise ValueError(
             f"{refusal}{begun.n_stars:,} stars, the cube has {now.n_stars:,}; a cube may only grow. {advice}"
         )
-    known = [record for record in ledger.read(path, name).blocks if record.state == ledger.DONE]
-    for record in known:
+    done = run.read_ledger().done
+    for record in done:
         if record.fingerprint != _fingerprint(begun, obsid, record):
             raise ValueError(
                 f"{refusal}other stars {record.star_start:,} to {record.star_stop:,}: their obsid has changed since; "
                 f"the same stars in the same order are required. {advice}"
             )
-    return known
+    return done
 
 
-def _records(header: Header, obsid: NDArray[np.int64], known: Iterable[BlockRecord]) -> list[BlockRecord]:
-    """Records of all blocks: those that are done as they are, others as if never tried.
+def _differences(begun: Header, now: Header) -> str:
+    """Options of the two calls that differ, with both values."""
+    before, after = (
+        {**header.options, "start_run": header.start or None, "spectra": header.spectra}
+        for header in (begun, now)
+    )
+    names = sorted(
+        name for name in {*before, *after} if _as_stored(before.get(name)) != _as_stored(after.get(name))
+    )
+    return ", ".join(f"{name} {before.get(name)!r} (now {after.get(name)!r})" for name in names)
 
-    A last block that has grown since it was done is fitted again, whole: its chunk has one writer.
+
+def _as_stored(value: Any) -> Any:
+    """Value of an option as JSON gives it back, which has lists only."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _records(header: Header, obsid: NDArray[np.int64], done: Iterable[BlockRecord]) -> list[BlockRecord]:
+    """Records of all blocks: those that are done as they are, the others as if they had never been tried.
+
+    A last block that has grown since it was done is fitted again as a whole, because its chunk has one writer.
     """
-    done = {(record.star_start, record.star_stop): record for record in known}
-    records = []
-    for index, stars in enumerate(ledger.blocks_of(header.n_stars, header.stars_per_block)):
-        fresh = BlockRecord(index, *stars)
-        records.append(done.get(stars) or replace(fresh, fingerprint=_fingerprint(header, obsid, fresh)))
-    return records
+    kept = {(record.star_start, record.star_stop): record for record in done}
+    return [
+        kept.get((block.star_start, block.star_stop))
+        or replace(block, fingerprint=_fingerprint(header, obsid, block))
+        for block in header.blocks
+    ]
 
 
 def _fingerprint(header: Header, obsid: NDArray[np.int64], record: BlockRecord) -> str:
     stars = obsid[record.star_start : record.star_stop]
     return ledger.block_fingerprint(header.estimator_fingerprint, header.grid_fingerprint, stars)
-
-
-def _as_stored(value: Any) -> Any:
-    """JSON has lists only."""
-    return list(value) if isinstance(value, tuple) else value

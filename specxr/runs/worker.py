@@ -1,9 +1,11 @@
-"""What a worker does with one block: read, fit, write the labels, then write that it is done."""
+"""What a worker does with one block: it reads and fits the spectra, writes the labels, and then writes that it is done."""
 
 from __future__ import annotations
 
 import os
+import re
 import socket
+import sys
 import time
 import traceback
 from dataclasses import dataclass, replace
@@ -12,16 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import zarr
 from numpy.typing import NDArray
 
-from specxr.cubes.labels import fill_labels, open_labels_group
+from specxr.cubes.labels import fill_labels
 from specxr.cubes.schema import grid_of
-from specxr.cubes.store import open_cube, open_group
+from specxr.cubes.store import open_cube
 from specxr.estimators.base import Block, Estimator
 from specxr.inference import cube_inputs, fit_block
 from specxr.runs import ledger
 from specxr.runs.ledger import BlockRecord
+from specxr.runs.run import Run
 from specxr.spectra.grid import Grid
 from specxr.vocabulary import SPECTRA, START, START_INPUTS, Result
 
@@ -34,36 +38,35 @@ class Task:
 
     Parameters
     ----------
-    path : str
-        The cube.
-    run : str
+    run : Run
+        The run that the block belongs to.
     token : str
-        Of the ledger that this task belongs to.
+        Token of the ledger that the task belongs to.
     grid_fingerprint : str
+        Content hash of the wavelengths where the run was started.
     record : BlockRecord
         What is known of the block before this attempt.
     start : str, optional
-        Another run, whose labels the fits begin with.
+        Name of the run whose labels the fits start from.
     spectra : bool, optional
         Whether the model spectra are written as well.
     """
 
-    path: str
-    run: str
+    run: Run
     token: str
     grid_fingerprint: str
     record: BlockRecord
-    start: str | None = None
+    start: str = ""
     spectra: bool = False
 
 
 def run_task(task: Task, estimator: Estimator) -> BlockRecord:
-    """Fit a block and write it; what goes wrong comes back in the record.
+    """Fit a block and write its labels; an error is returned in the record.
 
     Returns
     -------
     BlockRecord
-        "done", and then it is in the ledger, or "failed".
+        State "done", and the record is then in the ledger, or state "failed".
     """
     record = replace(
         task.record,
@@ -73,16 +76,17 @@ def run_task(task: Task, estimator: Estimator) -> BlockRecord:
         worker=f"{socket.gethostname()}:{os.getpid()}",
     )
     try:
-        # Zarr's own concurrency times the workers of a node would be too many requests.
+        # Zarr's own concurrency in all workers of a node at once would be too many requests.
         with zarr.config.set({"async.concurrency": 4, "threading.max_workers": 4}):
-            return _run(task, estimator, record)
+            return _fit(task, estimator, record)
     except Exception:
         error = traceback.format_exc()[-_ERROR_LENGTH:]
         return replace(record, finished=time.time(), peak_memory=peak_memory(), error=error)
 
 
-def _run(task: Task, estimator: Estimator, record: BlockRecord) -> BlockRecord:
-    known = ledger.read_block(ledger.open_ledger(task.path, task.run), record.index)
+def _fit(task: Task, estimator: Estimator, record: BlockRecord) -> BlockRecord:
+    run = task.run
+    known = run.read_record(record.index)
     if known is not None and known.state == ledger.DONE and known.fingerprint == record.fingerprint:
         return known  # Dask repeats a task whose worker died after it was done
     clock = [time.perf_counter()]
@@ -90,12 +94,10 @@ def _run(task: Task, estimator: Estimator, record: BlockRecord) -> BlockRecord:
     clock.append(time.perf_counter())
     labels = fit_block(block, estimator, task.spectra)
     clock.append(time.perf_counter())
-    ledger_group = ledger.open_ledger(task.path, task.run)
-    if ledger_group.attrs["token"] != task.token:
-        raise RuntimeError(
-            f"run '{task.run}' of {task.path} was replaced while this block was fitted; its labels are not written."
-        )
-    written = fill_labels(open_labels_group(task.path, task.run), record.star_start, labels)
+    # A fit takes long enough for the run to be replaced meanwhile: the token is read after it.
+    if run.ledger.attrs["token"] != task.token:
+        raise RuntimeError(f"{run} was replaced while this block was fitted; its labels are not written.")
+    written = fill_labels(run.labels, record.star_start, labels)
     clock.append(time.perf_counter())
     read_seconds, fit_seconds, write_seconds = np.diff(clock).tolist()
     done = replace(
@@ -111,31 +113,31 @@ def _run(task: Task, estimator: Estimator, record: BlockRecord) -> BlockRecord:
         results=_count(labels.get("result")),
         error="",
     )
-    ledger.write(ledger_group, done)
+    run.write_record(done)
     return done
 
 
 def _read(task: Task, estimator: Estimator) -> Block:
-    grid = _grid(task.path, task.grid_fingerprint)
-    cube = open_group(task.path, "r")
+    """Spectra of a block, and the variables of its stars that the estimator reads."""
+    grid = _grid(task.run.path, task.grid_fingerprint)
     stars = slice(task.record.star_start, task.record.star_stop)
-    inputs = {name: np.asarray(cube[name][stars]) for name in cube_inputs(estimator)}
-    if task.start is not None:
-        labels = open_labels_group(task.path, task.start)
-        columns = (np.asarray(labels[name][stars], "f8") for name in START)
-        inputs |= dict(zip(START_INPUTS, columns, strict=True))
-    flux, ivar, mask = (np.asarray(cube[name][stars]) for name in SPECTRA)
+    flux, ivar, mask = (task.run.read_spectra(name, stars) for name in SPECTRA)
+    inputs = {name: task.run.read_spectra(name, stars) for name in cube_inputs(estimator)}
+    if task.start:
+        start = task.run.beside(task.start)
+        for label, name in zip(START, START_INPUTS, strict=True):
+            inputs[name] = np.asarray(start.read_labels(label, stars), "f8")
     return Block(grid, flux, ivar, mask, inputs)
 
 
 @lru_cache(maxsize=8)
 def _grid(path: str, fingerprint: str) -> Grid:
-    """Grid of a cube, read once a process."""
+    """Grid of a cube, which each process reads once."""
     grid = grid_of(open_cube(path))
     if grid.fingerprint != fingerprint:
         raise ValueError(
             f"{path} has other wavelengths here than where the run was started; one cube that all workers see is "
-            "required. Check that the path means the same everywhere."
+            "required. Check that the path means the same on every machine."
         )
     return grid
 
@@ -148,9 +150,14 @@ def _count(result: NDArray[Any] | None) -> dict[str, int]:
 
 
 def peak_memory() -> int:
-    """The most that this process has held so far [bytes]; 0 where the system does not tell."""
+    """Largest memory of this process up to now [bytes]."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource  # there is no such module on Windows
+
+    # On Linux ru_maxrss of a process that was spawned is at least the peak of its parent: a worker of 15 MB whose driver
+    # holds 800 MB reports 776 MB. The kernel's own figure begins anew with each program.
     status = Path("/proc/self/status")
-    if status.exists():
-        lines = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
-        return int(lines["VmHWM"].split()[0]) * 1024
-    return 0
+    high = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    peak = int(high[1]) if high else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

@@ -1,0 +1,210 @@
+"""A bulk run in the store of its cube: the spectra, the labels, and the ledger beside them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from numpy.typing import NDArray
+
+from specxr.cubes.labels import declare_labels, resize_labels
+from specxr.cubes.locations import is_url, reported
+from specxr.cubes.store import check_run_name, open_group
+from specxr.runs.ledger import LEDGER_VERSION, BlockRecord, Header, Ledger
+
+
+@dataclass(frozen=True)
+class Run:
+    """A bulk run of a cube.
+
+    The store is opened once, when it is first needed; metadata are read anew each time, because other processes change
+    them. A run travels to a worker as its path and its name.
+
+    Parameters
+    ----------
+    path : str
+        Path or URL of the cube, which is the same for all workers.
+    name : str
+        Name of the run; its labels are in the group ``labels/<name>`` of the cube.
+
+    Examples
+    --------
+    >>> from specxr.runs.run import Run
+    >>> Run("dr10.zarr", "lasp").read_ledger().blocks  # doctest: +SKIP
+    """
+
+    path: str
+    name: str
+
+    @classmethod
+    def at(cls, store: str | os.PathLike[str], name: str) -> Run:
+        """Handle of a run, which need not exist, of the cube at a path that may be relative.
+
+        Raises
+        ------
+        ValueError
+            The name cannot name a run.
+        """
+        check_run_name(name)
+        path = os.fspath(store)
+        return cls(path if is_url(path) else os.path.abspath(path), name)
+
+    def __reduce__(self) -> tuple[type[Run], tuple[str, str]]:
+        return Run, (self.path, self.name)
+
+    def __str__(self) -> str:
+        return f"run '{self.name}' of {self.path}"
+
+    @cached_property
+    def cube(self) -> zarr.Group:
+        """The group of the cube, open for reading and writing."""
+        return open_group(self.path, "r+")
+
+    def beside(self, name: str) -> Run:
+        """Handle of another run of the same cube, through the same open store."""
+        other = Run(self.path, name)
+        other.__dict__["cube"] = self.cube
+        return other
+
+    @property
+    def lock(self) -> str:
+        """Name of the lock that the writer of the run holds."""
+        return f"run-{self.name}"
+
+    def names(self) -> list[str]:
+        """Names of all runs of the cube, in the order of the alphabet."""
+        with reported(self.path):
+            return sorted(self._group("labels").group_keys()) if "labels" in self.cube else []
+
+    @property
+    def exists(self) -> bool:
+        """Whether the cube has labels of this name, whoever made them."""
+        return self.name in self.names()
+
+    # The labels
+
+    @property
+    def labels(self) -> zarr.Group:
+        """The group of the labels."""
+        return self._group(f"labels/{self.name}")
+
+    def read_spectra(self, name: str, stars: slice) -> NDArray[Any]:
+        """Read a variable of some stars of the cube."""
+        return _values(self.cube, name, stars)
+
+    def read_labels(self, name: str, stars: slice) -> NDArray[Any]:
+        """Read a variable of the labels of some stars."""
+        return _values(self.labels, name, stars)
+
+    def begin(self, header: Header, labels: xr.Dataset) -> None:
+        """Declare the labels of all stars, and then the ledger, in place of what had this name.
+
+        Parameters
+        ----------
+        header : Header
+            What the run fits.
+        labels : Dataset
+            Labels of no star, which declare the variables (``specxr.inference.declare``).
+        """
+        declare_labels(self.cube, self.name, labels, header.n_stars, header.stars_per_block)
+        ledger = self.labels.create_group("ledger", overwrite=True)
+        ledger.create_array(
+            "blocks",
+            shape=(header.n_blocks,),
+            chunks=(1,),
+            dtype="string",
+            fill_value="",
+            dimension_names=["block"],
+        )
+        # The attributes are written last and in one piece: they say that the ledger and the labels are complete.
+        ledger.attrs.put(asdict(header))
+
+    def grow(self, header: Header) -> None:
+        """Make room for stars that were appended to the cube; the run is then not complete."""
+        resize_labels(self.labels, header.n_stars)
+        self._blocks.resize((header.n_blocks,))
+        self.ledger.attrs.put(asdict(header))
+
+    def complete(self) -> None:
+        """Record that every star has its labels."""
+        self.labels.attrs["complete"] = True
+
+    # The ledger
+
+    @property
+    def ledger(self) -> zarr.Group:
+        """The group of the ledger."""
+        return self._group(f"labels/{self.name}/ledger")
+
+    def read_ledger(self) -> Ledger:
+        """Read the whole ledger; this is also possible while the run goes on.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no ledger, because there is no such run, or because ``write_labels`` wrote the labels.
+        ValueError
+            A newer version of specxr wrote the ledger.
+        """
+        header = self.read_header()
+        if header is None:
+            raise FileNotFoundError(
+                f"{self.path} has no ledger of a run '{self.name}' (runs: {', '.join(self.names()) or 'none'}); a run "
+                "that `specxr.run` (`specxr infer`) made is required. Choose one of these, or make one."
+            )
+        # A ledger that has just grown may have more records than the header says.
+        records = zip(header.blocks, np.asarray(self._blocks[:]), strict=False)
+        return Ledger(header, [BlockRecord.from_json(str(text)) if text else block for block, text in records])
+
+    def read_header(self) -> Header | None:
+        """Read what the run fits; None where there is no ledger.
+
+        Raises
+        ------
+        ValueError
+            A newer version of specxr wrote the ledger.
+        """
+        try:
+            attrs: dict[str, Any] = dict(self.ledger.attrs)
+        except (KeyError, FileNotFoundError):
+            return None
+        version = attrs.get("ledger_version")
+        if not isinstance(version, int) or version > LEDGER_VERSION:
+            raise ValueError(
+                f"the ledger of {self} has version {version}; version {LEDGER_VERSION} or an older one is required by "
+                "this specxr. Install a newer specxr, or choose another name for the run."
+            )
+        return Header(**attrs)
+
+    def read_record(self, index: int) -> BlockRecord | None:
+        """Read what is recorded of a block; None where nothing is recorded."""
+        text = str(self._blocks[index])
+        return BlockRecord.from_json(text) if text else None
+
+    def write_record(self, record: BlockRecord) -> None:
+        """Write the record of a block."""
+        self._blocks[record.index] = record.to_json()
+
+    @property
+    def _blocks(self) -> zarr.Array[Any]:
+        return _array(self.cube, f"labels/{self.name}/ledger/blocks")
+
+    def _group(self, place: str) -> zarr.Group:
+        group = self.cube[place]
+        assert isinstance(group, zarr.Group)
+        return group
+
+
+def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    array = group[name]
+    assert isinstance(array, zarr.Array)
+    return array
+
+
+def _values(group: zarr.Group, name: str, stars: slice) -> NDArray[Any]:
+    return np.asarray(_array(group, name)[stars])
