@@ -123,16 +123,16 @@ def report(
 ) -> None:
     """Write a report of a run as a web page: pace, results, labels, residuals, versions, slow and failed blocks."""
     from specxr.estimators.lasp.estimator import LASP
-    from specxr.runs import ledger
-    from specxr.runs.report import write_report
+    from specxr.runs.report import report as write_report
+    from specxr.runs.run import Run as Handle
 
     if out.exists() and not overwrite:
         raise FileExistsError(f"'{out}' exists already. Choose another name, or replace it with --overwrite.")
-    made_with = ledger.read(cube, name).header.options
+    made_with = Handle.at(cube, name).read_ledger().header.options
     options = {
         key: made_with[key] for key in ("clean", "solver", "window", "degree", "dtype") if key in made_with
     }
-    write_report(cube, name, out, LASP(emulator, **options))
+    write_report(cube, name, out, estimator=LASP(emulator, **options))
     typer.echo(f"report in {out}")
 
 

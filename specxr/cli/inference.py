@@ -46,6 +46,8 @@ def infer(
     overwrite: Overwrite = False,
 ) -> None:
     """Infer labels of all stars of a cube, beside the spectra. Called again, it continues where it was stopped."""
+    import dask
+
     from specxr.cubes.store import check_run_name, open_cube
     from specxr.estimators.registry import open_estimator
 
@@ -57,14 +59,15 @@ def infer(
     name = name or type(method).__name__.lower()
     check_run_name(name)
     open_cube(cube)
-    settings = {"name": name, "start": start, "spectra": spectra, "overwrite": overwrite, "wait": wait}
-    summary = _fit(cube, method, settings, workers, scheduler)
+    settings = {"name": name, "start": start, "spectra": spectra, "overwrite": overwrite}
+    with dask.config.set({"specxr.wait": wait}):
+        summary = _fit(cube, method, settings, workers, scheduler)
     if summary.n_fitted:
-        from specxr.runs.report import write_report
+        from specxr.runs.report import report
 
         page = Path("." if "://" in cube else cube).parent / f"{Path(cube).stem}-{name}-report.html"
         try:
-            write_report(cube, name, page, method)
+            report(cube, name, page, estimator=method)
             typer.echo(f"report in {page}")
         except OSError as error:  # the labels are there all the same
             typer.echo(f"no report: {' '.join(str(error).split())}", err=True)
@@ -74,7 +77,8 @@ def infer(
 def _fit(cube: str, method: Any, settings: dict[str, Any], workers: int | None, scheduler: str | None) -> Any:
     """Run a method on a cube, with a bar that shows how far it has come."""
     from specxr.runs import cluster
-    from specxr.runs.driver import RunStopped, run
+    from specxr.runs.driver import run
+    from specxr.runs.summary import RunStopped
 
     client = cluster.connect(scheduler) if scheduler else cluster.local(workers) if workers else None
     with client or nullcontext(), run_progress() as progress:
@@ -100,8 +104,7 @@ def _tell(summary: Any) -> None:
         )
     typer.echo(
         f"specxr: {len(summary.quarantined)} blocks are in quarantine, {summary.n_stars - summary.n_done:,} stars "
-        "have no labels. Their tracebacks are in the ledger (specxr.runs.ledger.read); the same command tries them "
-        "again.",
+        "have no labels. `specxr report` shows their tracebacks; the same command tries them again.",
         err=True,
     )
     raise typer.Exit(QUARANTINE)

@@ -13,9 +13,7 @@ from specxr.cubes.store import write_unit
 from specxr.vocabulary import IDENTITY, STAR, fill_value
 
 
-def declare_labels(
-    cube: zarr.Group, run: str, labels: xr.Dataset, n_stars: int, star_chunk: int
-) -> None:
+def declare_labels(cube: zarr.Group, run: str, labels: xr.Dataset, n_stars: int, star_chunk: int) -> None:
     """Make the group of a run anew, with every variable for `n_stars` stars and nothing in them.
 
     Parameters
@@ -42,7 +40,10 @@ def declare_labels(
     labels.assign_attrs(complete=False).to_zarr(
         group.store, group=group.path, mode="a", consolidated=False, encoding=encoding
     )
-    resize_labels(group, n_stars)
+    # A group keeps its attributes as they were when it was opened: this one was opened before they were written.
+    declared = cube[f"labels/{run}"]
+    assert isinstance(declared, zarr.Group)
+    resize_labels(declared, n_stars)
 
 
 def resize_labels(group: zarr.Group, n_stars: int) -> None:
@@ -56,7 +57,9 @@ def resize_labels(group: zarr.Group, n_stars: int) -> None:
 def fill_labels(group: zarr.Group, star_start: int, values: Mapping[str, NDArray[Any]]) -> int:
     """Fill in the labels of one block; returns their size [bytes]."""
     for name, array in values.items():
-        group[name][star_start : star_start + len(array)] = array
+        stored = group[name]
+        assert isinstance(stored, zarr.Array)
+        stored[star_start : star_start + len(array)] = array
     return sum(array.nbytes for array in values.values())
 
 
@@ -71,5 +74,6 @@ def check_aligned(group: zarr.Group, stars_per_block: int) -> None:
             )
 
 
-def _dims(array: zarr.Array) -> tuple[str | None, ...]:
-    return tuple(array.metadata.dimension_names or ())
+def _dims(array: zarr.Array[Any]) -> tuple[str | None, ...]:
+    metadata: Any = array.metadata  # of Zarr v3, which has names of dimensions
+    return tuple(metadata.dimension_names or ())

@@ -224,7 +224,7 @@ def _check_travels(estimator: Estimator) -> None:
     size = len(pickle.dumps(estimator))
     if size > MAX_PICKLE:
         raise ValueError(
-            f"the estimator is {size / 1e6:.1f} MB when it travels to a worker, which it does with every block; at most "
-            f"{MAX_PICKLE / 1e6:g} MB are required. Save its weights to a file and open them from there: what was "
+            f"the estimator is {size / 1e6:.1f} MB when it travels to a worker, which it does with every block; at "
+            f"most {MAX_PICKLE / 1e6:g} MB are required. Save its weights to a file and open them from there: what was "
             "opened from a file travels as its path and its hash."
         )

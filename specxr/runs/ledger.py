@@ -179,6 +179,11 @@ def blocks_of(n_stars: int, stars_per_block: int) -> list[tuple[int, int]]:
     return [(start, min(n_stars, start + stars_per_block)) for start in range(0, n_stars, stars_per_block)]
 
 
+def run_fingerprint(estimator_fingerprint: str, start: str, spectra: bool) -> str:
+    """Content hash of an estimator, with what a run adds to it: the labels to start from, and model spectra."""
+    return estimator_fingerprint + (f" from {start}" if start else "") + (" with spectra" if spectra else "")
+
+
 def block_fingerprint(estimator_fingerprint: str, grid_fingerprint: str, obsid: NDArray[np.int64]) -> str:
     """Content hash of what decides the labels of a block: the estimator, the grid and the identity of the stars."""
     return short_fingerprint(estimator_fingerprint, grid_fingerprint, np.asarray(obsid, dtype="<i8"))

@@ -92,11 +92,10 @@ def plan(
 def _header(run: Run, cube: xr.Dataset, estimator: Estimator, start: str | None, spectra: bool) -> Header:
     flux = run.cube[SPECTRA[0]]
     assert isinstance(flux, zarr.Array)
-    fingerprint = estimator.fingerprint + (f" from {start}" if start else "")
     return Header(
         token=uuid4().hex,
         estimator=type(estimator).__name__,
-        estimator_fingerprint=fingerprint + (" with spectra" if spectra else ""),
+        estimator_fingerprint=ledger.run_fingerprint(estimator.fingerprint, start or "", spectra),
         options=dict(estimator.provenance),
         grid_fingerprint=grid_of(cube).fingerprint,
         n_stars=cube.sizes[STAR],

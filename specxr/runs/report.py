@@ -25,7 +25,7 @@ from specxr.cubes.store import open_labels
 from specxr.estimators.base import Estimator
 from specxr.plotting.bulk import plot_distributions, plot_residuals, plot_results, plot_throughput
 from specxr.plotting.kiel import plot_kiel
-from specxr.runs.ledger import DONE, QUARANTINED, BlockRecord, Ledger
+from specxr.runs.ledger import QUARANTINED, BlockRecord, Ledger
 from specxr.runs.residuals import NoResiduals, sample_residuals
 from specxr.runs.run import Run
 from specxr.vocabulary import LABELS, STAR, Result

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -13,7 +12,7 @@ from specxr.cubes.store import open_cube, open_labels
 from specxr.estimators.base import Estimator
 from specxr.estimators.registry import open_estimator
 from specxr.inference import infer
-from specxr.runs.ledger import Header
+from specxr.runs.ledger import Header, run_fingerprint
 from specxr.runs.run import Run
 from specxr.vocabulary import STAR, WAVELENGTH
 
@@ -102,11 +101,9 @@ def _fitted(
 
 
 def _check_same(estimator: Estimator, header: Header) -> None:
-    # The ledger adds the start and the model spectra to the fingerprint of the estimator.
-    recorded: Any = header.estimator_fingerprint.split(" ", 1)[0] if header.start or header.spectra else None
-    recorded = recorded or header.estimator_fingerprint
-    if estimator.fingerprint != recorded:
+    fingerprint = run_fingerprint(estimator.fingerprint, header.start, header.spectra)
+    if fingerprint != header.estimator_fingerprint:
         raise ValueError(
-            f"the estimator has the fingerprint {estimator.fingerprint}, the run {recorded}; the estimator of the run is "
-            "required. Give the one with these options and this emulator."
+            f"the estimator has the fingerprint {fingerprint}, the run has {header.estimator_fingerprint}; the same "
+            "estimator is required. Give one with the same options and the same emulator."
         )

@@ -159,7 +159,9 @@ class Run:
             )
         # A ledger that has just grown may have more records than the header says.
         records = zip(header.blocks, np.asarray(self._blocks[:]), strict=False)
-        return Ledger(header, [BlockRecord.from_json(str(text)) if text else block for block, text in records])
+        return Ledger(
+            header, [BlockRecord.from_json(str(text)) if text else block for block, text in records]
+        )
 
     def read_header(self) -> Header | None:
         """Read what the run fits; None where there is no ledger.

@@ -1,4 +1,4 @@
-"""What a worker does with one block: it reads and fits the spectra, writes the labels, and then writes that it is done."""
+"""What a worker does with one block: it reads and fits spectra, writes labels, and then writes that this is done."""
 
 from __future__ import annotations
 
@@ -155,8 +155,8 @@ def peak_memory() -> int:
         return int(psutil.Process().memory_info().peak_wset)
     import resource  # there is no such module on Windows
 
-    # On Linux ru_maxrss of a process that was spawned is at least the peak of its parent: a worker of 15 MB whose driver
-    # holds 800 MB reports 776 MB. The kernel's own figure begins anew with each program.
+    # On Linux ru_maxrss of a process that was spawned is at least the peak of its parent: a worker of 15 MB whose
+    # driver holds 800 MB reports 776 MB. The kernel's own figure begins anew with each program.
     status = Path("/proc/self/status")
     high = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
     peak = int(high[1]) if high else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -24,7 +24,8 @@ from specxr.cubes.layout import choose_layout, describe_layout, layout_of
 from specxr.cubes.locations import size_of
 from specxr.cubes.store import open_group, write_cube
 from specxr.runs import cluster, ledger
-from specxr.runs.driver import Summary
+from specxr.runs.run import Run
+from specxr.runs.summary import Summary
 from specxr.runs.worker import peak_memory
 from specxr.synthesis.survey import simulate_bulk
 
@@ -78,7 +79,7 @@ def fit(path: Path, n_workers: int, n_fit: int) -> tuple[float, float]:
         except Enough:
             pass
         after, mine_after = client.run(usage), usage()
-    done = [b for b in ledger.read(path, name).blocks if b.state == ledger.DONE]
+    done = [b for b in Run.at(path, name).read_ledger().blocks if b.state == ledger.DONE]
     first, *others = sorted(done, key=lambda block: block.finished)
     # From the end of the first block to the last end: whole blocks on every worker, less than one of each cut off.
     wall = others[-1].finished - first.finished

@@ -13,6 +13,7 @@ from specxr.cubes.lock import Lock
 from specxr.cubes.store import list_runs
 from specxr.runs import cluster, ledger
 from specxr.runs import driver as runner
+from specxr.runs.run import Run
 
 
 def threads_of_torch():
@@ -53,14 +54,14 @@ def test_the_estimator_is_loaded_once_a_process(workers, tmp_path):
         return reopen.cache_info().misses
 
     assert set(workers.run(loaded).values()) <= {0, 1}
-    blocks = ledger.read(path, "lasp").blocks
+    blocks = Run.at(path, "lasp").read_ledger().blocks
     assert all(0 < block.peak_memory < 2e9 for block in blocks)
 
 
 def test_a_gpu_that_no_worker_offers_is_missed_before_anything_starts(client, tmp_path):
     path = write_fake_cube(tmp_path / "cube.zarr", 10)
     with pytest.raises(
-        ValueError, match=r"none of 2 workers .* offers the resource GPU=1.*--resources GPU=1"
+        ValueError, match=r"none of the 2 workers .* offers the resource GPU=1.*--resources GPU=1"
     ):
         specxr.run(path, Mean(device="cuda"), name="a", client=client)
     assert list_runs(path) == []
@@ -81,13 +82,13 @@ def test_dask_does_not_drop_the_demand_for_a_gpu(client, tmp_path, monkeypatch):
         if seen:
             raise Stop
 
-    monkeypatch.setattr(runner, "_wait_for_workers", lambda *args: None)
+    monkeypatch.setattr(runner, "wait_for_workers", lambda *args: None)
     monkeypatch.setattr(Lock, "beat", look)
     with pytest.raises(Stop):
         specxr.run(path, Mean(str(log), device="cuda"), name="a", client=client)
     assert seen[0].resource_restrictions == {"GPU": 1}
     assert not log.exists()
-    assert {block.state for block in ledger.read(path, "a").blocks} == {ledger.WAITING}
+    assert {block.state for block in Run.at(path, "a").read_ledger().blocks} == {ledger.WAITING}
 
 
 def test_a_cluster_with_gpus_is_given_gpu_blocks(tmp_path):
@@ -110,9 +111,12 @@ def test_a_cluster_without_workers_is_named(tmp_path):
     with (
         LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as empty,
         Client(empty, set_as_default=False) as client,
+        dask.config.set({"specxr.wait": "100 ms"}),
     ):
-        with pytest.raises(TimeoutError, match="has no workers after 0.1 s; at least one is required. Start"):
-            specxr.run(path, Mean(), name="a", client=client, wait=0.1)
+        with pytest.raises(
+            TimeoutError, match="has no workers after 0.1 s; at least one worker is required. Start"
+        ):
+            specxr.run(path, Mean(), name="a", client=client)
     assert list_runs(path) == []
 
 
@@ -123,6 +127,7 @@ def test_workers_that_leave_are_waited_for_only_so_long(tmp_path):
     with (
         LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster,
         Client(cluster, set_as_default=False) as client,
+        dask.config.set({"specxr.wait": 0.1}),
     ):
 
         def leave(summary):
@@ -131,7 +136,7 @@ def test_workers_that_leave_are_waited_for_only_so_long(tmp_path):
                 client.sync(cluster._correct_state)
 
         with pytest.raises(TimeoutError, match="all workers of .* left.*blocks that are done are kept"):
-            specxr.run(path, Mean(), name="a", client=client, wait=0.1, progress=leave)
+            specxr.run(path, Mean(), name="a", client=client, progress=leave)
 
 
 def test_an_address_where_nothing_answers_is_named_within_ten_seconds(monkeypatch):

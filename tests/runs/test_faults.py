@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import dask
 import numpy as np
 import psutil
 import pytest
@@ -18,6 +19,7 @@ import specxr
 from specxr.cubes.lock import hold
 from specxr.cubes.store import open_cube, open_group, open_labels, write_cube
 from specxr.runs import cluster, ledger
+from specxr.runs.run import Run
 from specxr.vocabulary import Result
 
 # distributed leaves sockets of workers that were killed to the garbage collector
@@ -26,6 +28,13 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 WAIT = 600.0  # for processes to start on a machine that is busy
+
+
+@pytest.fixture(autouse=True)
+def _patience():
+    """A machine that is busy takes its time to start a worker in place of one that was killed."""
+    with dask.config.set({"specxr.wait": WAIT}):
+        yield
 
 
 @pytest.fixture
@@ -53,7 +62,7 @@ def assert_undisturbed(path, run="a"):
     for name in expected.data_vars:
         assert stored[name][:].tobytes() == expected[name].values.tobytes(), name
     assert open_labels(path, run).attrs["complete"] is True
-    blocks = ledger.read(path, run).blocks
+    blocks = Run.at(path, run).read_ledger().blocks
     assert {block.state for block in blocks} == {ledger.DONE}
     assert sum(sum(block.results.values()) for block in blocks) == expected.sizes["star"]
     assert [block.star_start for block in blocks[1:]] == [block.star_stop for block in blocks[:-1]]
@@ -72,11 +81,11 @@ def test_workers_killed_in_mid_write_at_ten_random_instants(workers, tmp_path, l
     kills = tmp_path / "kills"
     kills.mkdir()
     workers.register_plugin(KillWhileWriting(str(kills), 10, seed=4))
-    summary = specxr.run(path, Mean(str(log)), name="a", client=workers, wait=WAIT)
+    summary = specxr.run(path, Mean(str(log)), name="a", client=workers)
     assert len(os.listdir(kills)) == 10
     assert summary.complete
     assert_undisturbed(path)
-    blocks = ledger.read(path, "a").blocks
+    blocks = Run.at(path, "a").read_ledger().blocks
     # A worker that dies after the record of its block was written loses nothing but its answer.
     assert 30 <= len(fitted(log)) <= 30 + 10
     assert set(fitted(log)) == set(range(0, 150, 5))
@@ -85,32 +94,32 @@ def test_workers_killed_in_mid_write_at_ten_random_instants(workers, tmp_path, l
 
 def test_a_worker_that_dies_costs_its_block_one_attempt(workers, tmp_path, log):
     path = write_fake_cube(tmp_path / "cube.zarr", faults={7: KILL_ONCE})
-    summary = specxr.run(path, Mean(str(log)), name="a", client=workers, wait=WAIT)
+    summary = specxr.run(path, Mean(str(log)), name="a", client=workers)
     assert summary.complete
-    assert [block.attempts for block in ledger.read(path, "a").blocks] == [1, 2, 1, 1, 1, 1, 1, 1]
+    assert [block.attempts for block in Run.at(path, "a").read_ledger().blocks] == [1, 2, 1, 1, 1, 1, 1, 1]
     assert fitted(log) == list(range(0, 40, 5))
     assert_undisturbed(path)
 
 
 def test_a_block_that_kills_its_workers_is_set_aside(workers, tmp_path, log):
     path = write_fake_cube(tmp_path / "cube.zarr", faults={38: KILL})
-    summary = specxr.run(path, Mean(str(log)), name="a", client=workers, wait=WAIT)
+    summary = specxr.run(path, Mean(str(log)), name="a", client=workers)
     (block,) = summary.quarantined
     assert (block.index, block.attempts, block.state) == (7, 3, ledger.QUARANTINED)
     assert "KilledWorker" in block.error
     assert fitted(log) == list(range(0, 35, 5))  # those beside it are none the worse
     assert (open_labels(path, "a").result[35:] == Result.NOT_FITTED).all()
     zarr.open_group(path, mode="r+")["flux"][38, 0] = 100.0
-    assert specxr.run(path, Mean(str(log)), name="a", client=workers, wait=WAIT).n_fitted == 5
+    assert specxr.run(path, Mean(str(log)), name="a", client=workers).n_fitted == 5
     assert_undisturbed(path)
 
 
 def test_a_worker_out_of_memory_is_ended_and_its_block_fitted_by_another(tmp_path, log):
     path = write_fake_cube(tmp_path / "cube.zarr", faults={12: HOG_ONCE})
     with cluster.local(1, memory_limit="900 MB") as client:
-        summary = specxr.run(path, Mean(str(log)), name="a", client=client, wait=WAIT)
+        summary = specxr.run(path, Mean(str(log)), name="a", client=client)
     assert summary.complete
-    assert ledger.read(path, "a").blocks[2].attempts == 2
+    assert Run.at(path, "a").read_ledger().blocks[2].attempts == 2
     assert_undisturbed(path)
 
 
@@ -140,7 +149,7 @@ def test_a_driver_that_is_killed_leaves_what_is_done(client, path, log, tmp_path
         [sys.executable, str(script), str(path), str(log)], env=environment, stderr=subprocess.DEVNULL
     )
     assert driver.wait(timeout=WAIT) == -signal.SIGKILL
-    done = [block for block in ledger.read(path, "a").blocks if block.state == ledger.DONE]
+    done = [block for block in Run.at(path, "a").read_ledger().blocks if block.state == ledger.DONE]
     assert 3 <= len(done) <= 5
     assert open_labels(path, "a").attrs["complete"] is False
     worker = int(done[0].worker.split(":")[1])
@@ -152,7 +161,7 @@ def test_a_driver_that_is_killed_leaves_what_is_done(client, path, log, tmp_path
         path, Mean(str(log)), name="a", client=client
     )  # the lock of the dead is no hindrance
     assert summary.complete
-    after = ledger.read(path, "a").blocks
+    after = Run.at(path, "a").read_ledger().blocks
     assert [after[block.index] for block in done] == done
     assert_undisturbed(path)
     assert len(fitted(log)) <= 8 + 1  # the block that was under way
@@ -183,7 +192,7 @@ def test_a_store_that_takes_no_more_stops_the_run_with_one_line(one_thread, path
             OSError, match=rf"{os.strerror(number)}.*room and permission to write is required. Put"
         ):
             specxr.run(path, Mean(str(log)), name="a", client=one_thread)
-    done = [block for block in ledger.read(path, "a").blocks if block.state == ledger.DONE]
+    done = [block for block in Run.at(path, "a").read_ledger().blocks if block.state == ledger.DONE]
     assert 0 < len(done) < 8
     assert specxr.run(path, Mean(str(log)), name="a", client=one_thread).n_fitted == 40 - 5 * len(done)
     assert_undisturbed(path)
@@ -251,7 +260,7 @@ def test_a_store_that_is_away_for_a_while(client, path, monkeypatch):
         summary = specxr.run(path, Mean(), name="a", client=client)
     assert len(refused) == 8
     assert summary.complete
-    assert {block.attempts for block in ledger.read(path, "a").blocks} == {2}
+    assert {block.attempts for block in Run.at(path, "a").read_ledger().blocks} == {2}
     assert_undisturbed(path)
 
 

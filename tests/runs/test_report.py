@@ -15,7 +15,8 @@ from specxr.cli import app
 from specxr.cubes.schema import make_cube
 from specxr.cubes.store import write_cube, write_labels
 from specxr.runs import cluster, ledger
-from specxr.runs.report import write_report
+from specxr.runs.report import report
+from specxr.runs.run import Run
 
 FIGURES = [
     "throughput over time",
@@ -59,7 +60,7 @@ def in_chromium(page: Path, script: str) -> tuple[str, str]:
 
 def test_a_report_holds_all_figures_and_needs_nothing_else(fitted, tmp_path):
     path, lasp = fitted
-    write_report(path, "lasp", tmp_path / "report.html", lasp)
+    report(path, "lasp", tmp_path / "report.html", estimator=lasp)
     page = (tmp_path / "report.html").read_text()
     assert re.findall('<img alt="([^"]*)"', page) == FIGURES
     assert "<script" not in page
@@ -76,7 +77,7 @@ def test_a_report_holds_all_figures_and_needs_nothing_else(fitted, tmp_path):
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)")
 def test_a_report_opens_in_a_browser_without_errors(fitted, tmp_path):
     path, lasp = fitted
-    write_report(path, "lasp", tmp_path / "report.html", lasp)
+    report(path, "lasp", tmp_path / "report.html", estimator=lasp)
     script = (
         "addEventListener('load', () => { document.title = [...document.images]"
         ".map(i => i.alt + ':' + (i.complete && i.naturalWidth > 300 && i.width > 200)).join(';') })"
@@ -93,7 +94,7 @@ def test_a_report_opens_in_a_browser_without_errors(fitted, tmp_path):
 def test_residuals_are_those_of_the_estimator_of_the_run(fitted, tmp_path):
     path, _ = fitted
     for estimator, said in ((None, "was not given"), (specxr.LASP("default"), "was another one")):
-        write_report(path, "lasp", tmp_path / "report.html", estimator)
+        report(path, "lasp", tmp_path / "report.html", estimator=estimator)
         page = (tmp_path / "report.html").read_text()
         assert re.findall('<img alt="([^"]*)"', page) == FIGURES[:-1]
         assert said in page
@@ -102,19 +103,19 @@ def test_residuals_are_those_of_the_estimator_of_the_run(fitted, tmp_path):
 def test_failed_and_missing_blocks_are_shown(fitted, tmp_path):
     path = tmp_path / "cube.zarr"
     shutil.copytree(fitted[0], path)
-    book = ledger.read(path, "lasp")
-    group = ledger.open_ledger(path, "lasp")
+    book = Run.at(path, "lasp").read_ledger()
+    run = Run.at(path, "lasp")
     broken = {
         "state": ledger.QUARANTINED,
         "attempts": 3,
         "error": "Traceback ...\n<script>alert(1)</script> broke",
     }
-    ledger.write(group, ledger.BlockRecord(1, 20, 40, **broken))
+    run.write_record(ledger.BlockRecord(1, 20, 40, **broken))
     zarr.open_group(path, mode="r+")["labels/lasp/result"][20:40] = 255
-    write_report(path, "lasp", tmp_path / "report.html")
+    report(path, "lasp", tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    assert "not complete: 2 done, 1 quarantined of 3 blocks" in page
-    assert "block 1: stars 20-39, quarantined after 3 attempts" in page
+    assert "not complete: 2 done, 1 quarantined of 3 blocks" in " ".join(page.split())
+    assert "block 1: stars 20-39, quarantined after 3 attempts" in " ".join(page.split())
     assert "&lt;script&gt;alert(1)&lt;/script&gt; broke" in page
     assert "<script" not in page
     assert f"{sum(b.n_stars for b in book.blocks) - 20} of 60" in page
@@ -123,11 +124,11 @@ def test_failed_and_missing_blocks_are_shown(fitted, tmp_path):
 def test_a_run_with_nothing_in_it_has_a_report(fitted, tmp_path):
     path = tmp_path / "cube.zarr"
     shutil.copytree(fitted[0], path)
-    group = ledger.open_ledger(path, "lasp")
+    blocks = Run.at(path, "lasp").ledger["blocks"]
     for index in range(3):
-        group["blocks"][index] = ""
+        blocks[index] = ""
     zarr.open_group(path, mode="r+")["labels/lasp/result"][:] = 255
-    write_report(path, "lasp", tmp_path / "report.html")
+    report(path, "lasp", tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "0 of 60" in page
     assert "No star converged" in page
@@ -137,7 +138,7 @@ def test_other_estimators_have_a_report(tmp_path):
     path = write_fake_cube(tmp_path / "cube.zarr", 40, star_chunk=10)
     with cluster.local(1) as client:
         specxr.run(path, Mean(), name="mean", client=client)
-    write_report(path, "mean", tmp_path / "report.html", Mean())
+    report(path, "mean", tmp_path / "report.html", estimator=Mean())
     assert "40 of 40" in (tmp_path / "report.html").read_text()
 
 
@@ -146,9 +147,9 @@ def test_a_report_needs_a_bulk_run_and_a_folder(fitted, tmp_path, tiny_cube):
     labels = tiny_cube[["obsid"]].assign(teff=("star", np.ones(12)))
     write_labels(tmp_path / "cube.zarr", labels, "lasp")
     with pytest.raises(FileNotFoundError, match="no ledger of a run 'lasp'"):
-        write_report(tmp_path / "cube.zarr", "lasp", tmp_path / "report.html")
-    with pytest.raises(FileNotFoundError, match="no folder"):
-        write_report(fitted[0], "lasp", tmp_path / "nowhere" / "report.html")
+        report(tmp_path / "cube.zarr", "lasp", tmp_path / "report.html")
+    with pytest.raises(FileNotFoundError, match="folder .* does not exist"):
+        report(fitted[0], "lasp", tmp_path / "nowhere" / "report.html")
 
 
 def test_the_command_writes_a_report_with_residuals(fitted, tmp_path):

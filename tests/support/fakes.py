@@ -26,14 +26,14 @@ RAISE, KILL, KILL_ONCE, HOG_ONCE = -1.0, -2.0, -3.0, -4.0
 
 @dataclass(frozen=True)
 class Mean:
-    """Mean flux as teff; a log has a line for each block that was fitted."""
+    """Mean flux as teff, to which inputs are added; a log has a line for each block that was fitted."""
 
     log: str = ""
     scale: float = 1.0
     device: str = "cpu"
+    inputs: tuple[str, ...] = ()
 
     labels = ("teff", "logg")
-    inputs = ()
     outputs = (
         Output("teff", ("star",), "float64", {"units": "K"}),
         Output("covariance", ("star", "label", "label_"), "float64"),
@@ -59,7 +59,11 @@ class Mean:
             with open(self.log, "a") as log:
                 log.write(f"{block.flux[0, 1]:.0f} {len(block.flux)}\n")
         teff = self.scale * block.flux.mean(1, dtype="f8")
-        return {
+        for name in self.inputs:
+            teff += block.inputs.get(name, 0.0)
+        model = {"model": np.broadcast_to(teff[:, None], block.flux.shape).astype("f4"),
+                 "used": (block.mask == 0).astype("u1")}  # fmt: skip
+        return (model if spectra else {}) | {
             "teff": teff,
             "covariance": np.einsum("s,ij->sij", teff, [[1.0, 0.1], [0.1, 2.0]]),
             "n_good": (block.mask == 0).sum(1, dtype="i4"),
@@ -68,7 +72,7 @@ class Mean:
 
     def _suffer(self, first):
         if (first == RAISE).any():
-            raise ArithmeticError("this star cannot be borne")
+            raise ArithmeticError("this star cannot be fitted")
         if (first == KILL).any() or ((first == KILL_ONCE).any() and self._first_time()):
             os.kill(os.getpid(), signal.SIGKILL)
         if (first == HOG_ONCE).any() and self._first_time():
@@ -127,18 +131,18 @@ class KillWhileWriting(WorkerPlugin):
         return False
 
 
-def fake_cube(n_stars=40, first_obsid=1000):
-    """Stars whose second pixel is their number."""
+def fake_cube(n_stars=40, first_obsid=1000, **stars):
+    """Stars whose second pixel is their number; `stars` are further variables of each star."""
     rng = np.random.default_rng(20261120)
     flux = rng.normal(100, 30, (10_000, 20))[first_obsid - 1000 :][:n_stars]
     flux[:, 1] = np.arange(n_stars) + first_obsid - 1000
     obsid = first_obsid + np.arange(n_stars)
-    return make_cube(flux, np.ones_like(flux), GRID, obsid=obsid)
+    return make_cube(flux, np.ones_like(flux), GRID, obsid=obsid, stars=stars)
 
 
-def write_fake_cube(path, n_stars=40, star_chunk=5, faults=None):
+def write_fake_cube(path, n_stars=40, star_chunk=5, faults=None, **stars):
     """Write a cube; `faults` maps stars to what they do."""
-    cube = fake_cube(n_stars)
+    cube = fake_cube(n_stars, **stars)
     for star, fault in (faults or {}).items():
         cube.flux[star, 0] = fault
     write_cube(cube, path, star_chunk=star_chunk)
