@@ -116,23 +116,20 @@ def report(
         Path, typer.Option(metavar="REPORT.html", help="The page; it needs no other file.")
     ] = Path("report.html"),
     name: Run = "lasp",
-    emulator: Annotated[
-        str, typer.Option(metavar="PATH|NAME", help="That of the run, to draw residuals.")
-    ] = "default",
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where the emulator or the model file of the run is now, if it was moved.",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a report of a run as a web page: pace, results, labels, residuals, versions, slow and failed blocks."""
-    from specxr.estimators.lasp.estimator import LASP
+    """Write a web page about a run: pace, results, labels, residuals, versions, slow and failed blocks."""
     from specxr.runs.report import report as write_report
-    from specxr.runs.run import Run as Handle
 
-    if out.exists() and not overwrite:
-        raise FileExistsError(f"'{out}' exists already. Choose another name, or replace it with --overwrite.")
-    made_with = Handle.at(cube, name).read_ledger().header.options
-    options = {
-        key: made_with[key] for key in ("clean", "solver", "window", "degree", "dtype") if key in made_with
-    }
-    write_report(cube, name, out, estimator=LASP(emulator, **options))
+    write_report(cube, name, out, estimator=model, overwrite=overwrite)
     typer.echo(f"report in {out}")
 
 

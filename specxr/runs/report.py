@@ -22,11 +22,10 @@ from numpy.typing import NDArray
 
 from specxr.content import check_writable, whole_file
 from specxr.cubes.store import open_labels
-from specxr.estimators.base import Estimator
 from specxr.plotting.bulk import plot_distributions, plot_residuals, plot_results, plot_throughput
 from specxr.plotting.kiel import plot_kiel
 from specxr.runs.ledger import QUARANTINED, BlockRecord, Ledger
-from specxr.runs.residuals import NoResiduals, sample_residuals
+from specxr.runs.residuals import Given, NoResiduals, sample_residuals
 from specxr.runs.run import Run
 from specxr.vocabulary import LABELS, STAR, Result
 
@@ -48,7 +47,7 @@ def report(
     name: str,
     out: str | os.PathLike[str],
     *,
-    estimator: Estimator | None = None,
+    estimator: Given = None,
     overwrite: bool = True,
 ) -> None:
     """Write the report of a bulk run, finished or not, as a web page.
@@ -61,9 +60,9 @@ def report(
         Name of a run that `specxr.run` made.
     out : path-like
         HTML file of the report.
-    estimator : Estimator, optional
-        Estimator of the run. A sample of the stars is fitted with it again, to draw their residuals; without it, the
-        estimator is rebuilt from the provenance of the run.
+    estimator : Estimator or path-like, optional
+        Estimator of the run, or where its emulator or model file is now. A sample of the stars is fitted with it again,
+        to draw their residuals. Without it the estimator is rebuilt from the provenance of the run.
     overwrite : bool, optional
         Whether a file of this name is replaced.
 
@@ -152,9 +151,7 @@ def _results(result: NDArray[np.uint8]) -> dict[str, Any]:
     return {"figure": _png(plot_results(counts)), "advice": advice}
 
 
-def _residuals(
-    run: Run, ledger: Ledger, converged: NDArray[np.int64], estimator: Estimator | None
-) -> dict[str, Any]:
+def _residuals(run: Run, ledger: Ledger, converged: NDArray[np.int64], estimator: Given) -> dict[str, Any]:
     try:
         found = sample_residuals(run, ledger.header, converged, estimator)
     except NoResiduals as reason:

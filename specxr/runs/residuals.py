@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ from specxr.inference import infer
 from specxr.runs.ledger import Header, run_fingerprint
 from specxr.runs.run import Run
 from specxr.vocabulary import STAR, WAVELENGTH
+
+Given = Estimator | str | os.PathLike[str] | None
 
 _STARS = 128
 
@@ -46,7 +49,7 @@ class Residuals:
 
 
 def sample_residuals(
-    run: Run, header: Header, converged: NDArray[np.int64], estimator: Estimator | None = None
+    run: Run, header: Header, converged: NDArray[np.int64], estimator: Given = None
 ) -> Residuals:
     """Residuals of stars that are evenly spread over those that converged.
 
@@ -61,8 +64,8 @@ def sample_residuals(
         Header of its ledger.
     converged : ndarray of int, shape (star,)
         Indices of the stars that converged.
-    estimator : Estimator, optional
-        Estimator of the run, where it cannot be rebuilt.
+    estimator : Estimator or path-like, optional
+        Estimator of the run, or where its emulator or model file is now.
 
     Raises
     ------
@@ -86,18 +89,30 @@ def _stored(run: Run, stars: NDArray[np.int64]) -> xr.Dataset:
 
 
 def _fitted(
-    run: Run, header: Header, cube: xr.Dataset, stars: NDArray[np.int64], estimator: Estimator | None
+    run: Run, header: Header, cube: xr.Dataset, stars: NDArray[np.int64], estimator: Given
 ) -> xr.Dataset:
+    """Model spectra of stars that are fitted again."""
     try:
-        estimator = estimator or open_estimator(header.options)
-        _check_same(estimator, header)
+        same = estimator if isinstance(estimator, Estimator) else _rebuild(header, estimator)
+        _check_same(same, header)
         start = open_labels(run.path, header.start).isel({STAR: stars}) if header.start else None
-        return infer(cube, estimator, start, spectra=True)
+        return infer(cube, same, start, spectra=True)
     except (ValueError, OSError, ImportError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise NoResiduals(
-            f"A sample of the stars could not be fitted again with the estimator of the run: {reason}"
-        ) from error
+        reason = " ".join(str(error).split()).rstrip(".")
+        advice = ""
+        if isinstance(error, FileNotFoundError):
+            advice = (
+                " The option --model of `specxr report` says where the emulator or the model file is now."
+            )
+        raise NoResiduals(f"The estimator of the run cannot be used here: {reason}.{advice}") from error
+
+
+def _rebuild(header: Header, model: str | os.PathLike[str] | None) -> Estimator:
+    """Rebuild the estimator of a run from its provenance, with its emulator or model file where that is now."""
+    provenance = dict(header.options)
+    if model is not None:
+        provenance["emulator_source" if "emulator_source" in provenance else "model"] = os.fspath(model)
+    return open_estimator(provenance)
 
 
 def _check_same(estimator: Estimator, header: Header) -> None:

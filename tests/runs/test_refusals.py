@@ -38,9 +38,7 @@ def test_other_options_are_refused_and_named(client, path):
 def test_other_weights_are_refused(client, tmp_path):
     flux, _ = spectra(4, 5)
     path = tmp_path / "cube.zarr"
-    write_cube(
-        make_cube(flux, np.ones_like(flux), GRID, obsid=np.arange(4)), path
-    )
+    write_cube(make_cube(flux, np.ones_like(flux), GRID, obsid=np.arange(4)), path)
     specxr.run(path, specxr.LASP(), name="a", client=client)
     other = dataclasses.replace(default(), coefficients=default().coefficients * 1.001)
     refused(path, ValueError, r"begun with emulator_fingerprint", specxr.LASP(other))

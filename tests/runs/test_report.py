@@ -31,6 +31,10 @@ CHROMIUM = next(
 )
 
 
+def images(page: str) -> list[str]:
+    return re.findall('<img alt="([^"]*)"', page)
+
+
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory) -> tuple[Path, specxr.LASP]:
     """60 stars, fitted by a bulk run in three blocks."""
@@ -62,7 +66,7 @@ def test_a_report_holds_all_figures_and_needs_nothing_else(fitted, tmp_path):
     path, lasp = fitted
     report(path, "lasp", tmp_path / "report.html", estimator=lasp)
     page = (tmp_path / "report.html").read_text()
-    assert re.findall('<img alt="([^"]*)"', page) == FIGURES
+    assert images(page) == FIGURES
     assert "<script" not in page
     assert re.findall(r'(?:src|href)="(?!data:image/png;base64,)', page) == []
     assert "60 of 60" in page
@@ -93,11 +97,69 @@ def test_a_report_opens_in_a_browser_without_errors(fitted, tmp_path):
 
 def test_residuals_are_those_of_the_estimator_of_the_run(fitted, tmp_path):
     path, _ = fitted
-    for estimator, said in ((None, "was not given"), (specxr.LASP("default"), "was another one")):
-        report(path, "lasp", tmp_path / "report.html", estimator=estimator)
-        page = (tmp_path / "report.html").read_text()
-        assert re.findall('<img alt="([^"]*)"', page) == FIGURES[:-1]
-        assert said in page
+    report(path, "lasp", tmp_path / "report.html", estimator=specxr.LASP("default"))
+    page = (tmp_path / "report.html").read_text()
+    assert images(page) == FIGURES[:-1]
+    assert "the same estimator is required" in page
+
+
+def fit_and_report(path, estimator, folder, **options):
+    """A report of a run that was made here, for which only the run is known."""
+    specxr.run(path, estimator, name="other", overwrite=True, **options)
+    out = folder / "other.html"
+    report(path, "other", out)
+    return out.read_text()
+
+
+@pytest.fixture(scope="module")
+def copy(fitted, tmp_path_factory):
+    """A cube that may be written to, without runs."""
+    path = tmp_path_factory.mktemp("copy") / "cube.zarr"
+    shutil.copytree(fitted[0], path)
+    return path
+
+
+def test_a_careful_run_of_lasp_has_residuals(client, copy, tmp_path):
+    careful = specxr.LASP("default", clean=True, two_stage=True)
+    page = fit_and_report(copy, careful, tmp_path, start="lasp", client=client)
+    assert images(page) == FIGURES
+    assert "The stars were fitted again" in page
+
+
+def test_a_run_with_model_spectra_has_those_in_its_report(client, copy, tmp_path, monkeypatch):
+    monkeypatch.setattr("specxr.runs.residuals.infer", None)
+    page = fit_and_report(copy, specxr.LASP("default"), tmp_path, spectra=True, client=client)
+    assert images(page) == FIGURES
+    assert "The models are those that the run has written" in page
+
+
+def test_a_run_of_the_payne_has_residuals_wherever_its_model_file_is(client, tmp_path):
+    from support.trained import spectra_with_labels, training_cube
+
+    file, cube = tmp_path / "payne.safetensors", training_cube(24, seed=3, snr=100.0)
+    learnt = specxr.Payne(hidden=(8,), max_rounds=2).fit(spectra_with_labels(64))
+    learnt.save(file)
+    path = tmp_path / "cube.zarr"
+    write_cube(cube, path)
+    page = fit_and_report(path, specxr.Payne.load(file), tmp_path, client=client)
+    assert images(page)[-1] == FIGURES[-1]
+
+    file.rename(tmp_path / "moved.safetensors")
+    out = tmp_path / "moved.html"
+    report(path, "other", out)
+    said = " ".join(out.read_text().split())
+    assert FIGURES[-1] not in images(said)
+    assert "No residuals are drawn. The estimator of the run cannot be used here" in said
+    assert "--model of `specxr report` says where" in said
+    words = ["report", str(path), "--name", "other", "--model", str(tmp_path / "moved.safetensors")]
+    shown = CliRunner().invoke(app, [*words, "--out", str(out), "--overwrite"])
+    assert shown.exit_code == 0, shown.output
+    assert images(out.read_text())[-1] == FIGURES[-1]
+
+
+def test_an_estimator_that_nobody_knows_is_named(client, tmp_path):
+    page = fit_and_report(write_fake_cube(tmp_path / "cube.zarr"), Mean(), tmp_path, client=client)
+    assert "&#39;mean&#39; is not known" in page
 
 
 def test_failed_and_missing_blocks_are_shown(fitted, tmp_path):
@@ -134,12 +196,13 @@ def test_a_run_with_nothing_in_it_has_a_report(fitted, tmp_path):
     assert "No star converged" in page
 
 
-def test_other_estimators_have_a_report(tmp_path):
+def test_other_estimators_have_a_report(client, tmp_path):
     path = write_fake_cube(tmp_path / "cube.zarr", 40, star_chunk=10)
-    with cluster.local(1) as client:
-        specxr.run(path, Mean(), name="mean", client=client)
+    specxr.run(path, Mean(), name="mean", client=client)
     report(path, "mean", tmp_path / "report.html", estimator=Mean())
-    assert "40 of 40" in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert "40 of 40" in page
+    assert FIGURES[-1] in images(page)
 
 
 def test_a_report_needs_a_bulk_run_and_a_folder(fitted, tmp_path, tiny_cube):
@@ -156,7 +219,7 @@ def test_the_command_writes_a_report_with_residuals(fitted, tmp_path):
     out = tmp_path / "r.html"
     words = ["report", str(fitted[0]), "--name", "lasp", "--out", str(out)]
     assert CliRunner().invoke(app, words).exit_code == 0
-    assert re.findall('<img alt="([^"]*)"', out.read_text()) == FIGURES
+    assert images(out.read_text()) == FIGURES
     again = CliRunner().invoke(app, words)
     assert again.exit_code == 1
     assert "--overwrite" in again.output
