@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from specxr.inference import infer
     from specxr.runs import cluster
     from specxr.runs.driver import run
+    from specxr.runs.report import report
     from specxr.training import train
     from specxr.transforms.normalise import normalise
     from specxr.transforms.rest_frame import to_rest
@@ -59,6 +60,7 @@ _DOORS = {
     "open_estimator": "specxr.estimators.registry",
     "open_labels": "specxr.cubes.store",
     "read_table": "specxr.cubes.tables",
+    "report": "specxr.runs.report",
     "run": "specxr.runs.driver",
     "to_rest": "specxr.transforms.rest_frame",
     "train": "specxr.training",
@@ -101,6 +103,7 @@ __all__ = [  # noqa: F822
     "plotting",
     "published",
     "read_table",
+    "report",
     "run",
     "synthesis",
     "to_rest",

@@ -276,7 +276,7 @@ def test_clean_from_another_run_then_calibrated_and_recommended(survey, schedule
     ok("export", path, "--name", "calibrated", "--out", tmp_path / "labels.csv")
     table = pd.read_csv(tmp_path / "labels.csv")
     assert table["recommended"].mean() > 0.5
-    assert "begin with the labels 'nothing'" in refused(
+    assert "start from the labels 'nothing'" in refused(
         "infer", path, "--name", "more", "--start", "nothing", *scheduler
     )
     assert "from" in refused("infer", path, "--name", "careful", "-o", "clean", "-o", "two_stage", *scheduler)
