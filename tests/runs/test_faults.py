@@ -189,7 +189,7 @@ def test_a_store_that_takes_no_more_stops_the_run_with_one_line(one_thread, path
     with monkeypatch.context() as patch:
         fail_writes(patch, error, after=12, only="/c/")
         with pytest.raises(
-            OSError, match=rf"{os.strerror(number)}.*room and permission to write is required. Put"
+            OSError, match=rf"{os.strerror(number)}.*room and permission to write is required. Correct"
         ):
             specxr.run(path, Mean(str(log)), name="a", client=one_thread)
     done = [block for block in Run.at(path, "a").read_ledger().blocks if block.state == ledger.DONE]
