@@ -136,7 +136,7 @@ def test_the_ledger_tells_what_happened(client, path):
     for block in found.blocks:
         assert block.state == ledger.DONE
         assert block.attempts == 1
-        assert block.bytes_read == 5 * 20 * 9
+        assert block.bytes_read == 5 * 20 * (4 + 4 + 2)
         assert block.bytes_written == 5 * (8 + 32 + 4 + 1)
         assert block.finished >= block.started > 0
         assert 0 < block.read_seconds + block.fit_seconds + block.write_seconds <= block.seconds + 0.01

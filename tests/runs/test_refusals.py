@@ -122,7 +122,7 @@ def test_a_block_that_no_worker_can_hold_is_refused_with_what_would_fit(client, 
     monkeypatch.setattr(forecast, "_BASE_MEMORY", 0.0)
     monkeypatch.setattr(forecast, "_MEMORY_FACTOR", 1.0)
     limit = client.scheduler_info(n_workers=-1)["workers"].popitem()[1]["memory_limit"]
-    bytes_per_star = 20 * 9
+    bytes_per_star = 20 * (4 + 4 + 2)
     monkeypatch.setattr(forecast, "_MEMORY_FACTOR", limit / bytes_per_star / 3.5)  # 3.5 stars fit
     match = r"a block of 5 stars needs about .*iB, .* chunks \(shards\) of at most 3 stars"
     refused(path, ValueError, match, client=client)
