@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from specxr.runs.report import report
     from specxr.training import train
     from specxr.transforms.normalise import normalise
+    from specxr.transforms.resample import resample
     from specxr.transforms.rest_frame import to_rest
     from specxr.validation.comparison import compare
 
@@ -61,6 +62,7 @@ _DOORS = {
     "open_labels": "specxr.cubes.store",
     "read_table": "specxr.cubes.tables",
     "report": "specxr.runs.report",
+    "resample": "specxr.transforms.resample",
     "run": "specxr.runs.driver",
     "to_rest": "specxr.transforms.rest_frame",
     "train": "specxr.training",
@@ -104,6 +106,7 @@ __all__ = [  # noqa: F822
     "published",
     "read_table",
     "report",
+    "resample",
     "run",
     "synthesis",
     "to_rest",

@@ -83,7 +83,7 @@ def make_cube(
             )
     cube = xr.Dataset(
         {name: ((STAR, WAVELENGTH), values, VARIABLES[name].attrs) for name, values in arrays.items()},
-        coords={WAVELENGTH: (WAVELENGTH, grid.wavelength, _grid_attrs(grid))},
+        coords={WAVELENGTH: grid_variable(grid)},
         attrs={"schema_version": CUBE_SCHEMA_VERSION, "specxr_version": version("specxr"), **(attrs or {})},
     )
     for name, values in {"obsid": obsid, **(stars or {})}.items():
@@ -147,6 +147,14 @@ def grid_of(cube: xr.Dataset) -> Grid:
         line_spread=None if line_spread is None else LineSpread.from_json(line_spread),
         normalisation=str(cube.attrs.get("normalisation", "")),
     )
+
+
+def grid_variable(grid: Grid) -> xr.Variable:
+    """The coordinate ``wavelength`` of a cube on a grid; the opposite of `grid_of`."""
+    own = {"medium": grid.medium, "sampling": grid.sampling, "step": float(grid.step)}
+    if grid.line_spread is not None:
+        own["line_spread"] = grid.line_spread.to_json()
+    return xr.Variable(WAVELENGTH, grid.wavelength, VARIABLES[WAVELENGTH].attrs | own)
 
 
 _KINDS = {"f": "floating point", "u": "unsigned integer"}
@@ -243,13 +251,6 @@ def _check_grid(cube: xr.Dataset) -> None:
             f"(its mean step is {mean_step:.9g}); at most {SAME_PIXEL} is required. "
             "Correct 'sampling' and 'step' in wavelength.attrs, or resample the spectra to a regular grid."
         )
-
-
-def _grid_attrs(grid: Grid) -> dict[str, Any]:
-    own = {"medium": grid.medium, "sampling": grid.sampling, "step": float(grid.step)}
-    if grid.line_spread is not None:
-        own["line_spread"] = grid.line_spread.to_json()
-    return VARIABLES[WAVELENGTH].attrs | own
 
 
 def _as_dtype(values: Any, dtype: str) -> Any:

@@ -50,11 +50,12 @@ def map_spectra(
     inputs = xr.Dataset({name: cube[name].variable for name in SPECTRA}).drop_attrs()
     inputs = inputs.assign({name: (STAR, values) for name, values in (stars or {}).items()})
     n_pixel = n_pixel or cube.sizes[WAVELENGTH]
-    if inputs.chunks:
+    lazy = inputs[[name for name, variable in inputs.data_vars.items() if variable.chunks]]
+    if lazy:
         # A transform may need the neighbours of a pixel, so that a block has all pixels of its stars.
-        inputs = inputs.unify_chunks().chunk({WAVELENGTH: -1})
-        inputs = inputs.chunk({STAR: inputs.chunksizes[STAR]})
-        empty = da.zeros((cube.sizes[STAR], n_pixel), chunks=(inputs.chunksizes[STAR], -1))
+        chunks = lazy.unify_chunks().chunksizes[STAR]
+        inputs = inputs.chunk({STAR: chunks, WAVELENGTH: -1})
+        empty = da.zeros((cube.sizes[STAR], n_pixel), chunks=(chunks, -1))
         template = xr.Dataset({name: ((STAR, WAVELENGTH), empty.astype(t)) for name, t in dtypes.items()})
         settings = {"function": function, "dtypes": dict(dtypes), "options": options}
         outputs = xr.map_blocks(_change_block, inputs, kwargs=settings, template=template)
@@ -101,3 +102,13 @@ def with_reasons(flux: NDArray[Any], ivar: NDArray[Any], mask: NDArray[Any]) -> 
     no_ivar = ~(np.isfinite(ivar) & (ivar > 0))
     reasons = int(MaskBit.BAD_FLUX) * ~np.isfinite(flux) | int(MaskBit.NO_IVAR) * no_ivar
     return np.asarray(mask | reasons.astype(mask.dtype))
+
+
+def bridged(flux: NDArray[Any], good: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Flux with straight lines across pixels that are not good; 0 for a star without any good pixel."""
+    filled = np.where(good, flux, 0.0).astype("f8")
+    pixel = np.arange(flux.shape[1])
+    for star in np.flatnonzero(good.any(axis=1) & ~good.all(axis=1)):
+        gap = ~good[star]
+        filled[star, gap] = np.interp(pixel[gap], pixel[good[star]], filled[star, good[star]])
+    return filled

@@ -13,7 +13,7 @@ from specxr.cubes.schema import grid_of, validate
 from specxr.kernels.broadening import convolve
 from specxr.kernels.shift import TAPS, shift_kernel
 from specxr.spectra.pixels import usable
-from specxr.transforms.blocks import Arrays, map_spectra, replace_spectra, with_reasons
+from specxr.transforms.blocks import Arrays, bridged, map_spectra, replace_spectra, with_reasons
 from specxr.vocabulary import SPECTRA, SPEED_OF_LIGHT, STAR, UNUSABLE, VARIABLES, MaskBit
 
 REMOVED = "rv_removed"
@@ -111,7 +111,7 @@ def _shift_block(
     by = torch.from_numpy(shift)
     good = usable(flux, ivar, mask, UNUSABLE)
     # What is not usable is filled before the interpolation, or one cosmic ray would reach over twelve pixels.
-    filled = np.where(good, flux, continuum) if continuum is not None else _bridged(flux, good)
+    filled = np.where(good, flux, continuum) if continuum is not None else bridged(flux, good)
     kernel, _ = shift_kernel(by, reach)
     moved = convolve(torch.from_numpy(filled.astype("f8"))[:, None], kernel[:, None])[:, 0].numpy()
 
@@ -133,13 +133,3 @@ def _shift_block(
         "ivar": np.where(both, at(np.asarray(ivar, dtype="f8"), nearest), 0.0),
         "mask": np.where(covered, at(bits, below) | at(bits, above), int(MaskBit.MISSING)),
     }
-
-
-def _bridged(flux: NDArray[Any], good: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Flux with straight lines across pixels that are not good; 0 for a star without any good pixel."""
-    filled = np.where(good, flux, 0.0).astype("f8")
-    pixel = np.arange(flux.shape[1])
-    for star in np.flatnonzero(good.any(axis=1) & ~good.all(axis=1)):
-        gap = ~good[star]
-        filled[star, gap] = np.interp(pixel[gap], pixel[good[star]], filled[star, good[star]])
-    return filled
