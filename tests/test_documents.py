@@ -123,14 +123,12 @@ def test_links_resolve(document):
             assert anchor in map(slug, headings), link
 
 
-@_FOR_NOW
 def test_named_files_exist(document):
     for code in _INLINE.findall(prose(document.read_text())):
         for name in _FILE.findall(code) if _FILE.match(code) else ():
             assert (ROOT / name).exists(), name
 
 
-@_FOR_NOW
 def test_named_modules_and_functions_exist(document):
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
     for code in _INLINE.findall(prose(document.read_text())):
@@ -139,7 +137,6 @@ def test_named_modules_and_functions_exist(document):
                 resolve(name)
 
 
-@_FOR_NOW
 def test_commands_have_these_options(document):
     """Every `specxr COMMAND ...` of a block is one that the program accepts, options of the estimator included."""
     for words in shell_lines(document.read_text()):
