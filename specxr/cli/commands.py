@@ -147,7 +147,7 @@ def export(
 
     check_output(out, overwrite)
     table = label_table(open_labels(cube, name))
-    write_table(table, out, overwrite)
+    write_table(table, out, overwrite=overwrite)
     typer.echo(f"{len(table):,} stars in {out}")
 
 

@@ -7,7 +7,6 @@ metadata of each variable; if that is interrupted, the longest variable says tha
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -16,28 +15,29 @@ import zarr
 from numpy.typing import NDArray
 
 from specxr.cubes.layout import Layout
-from specxr.cubes.locations import open_store, reported
-from specxr.cubes.store import encoded, n_stars_of, open_group
+from specxr.cubes.locations import PathLike, open_store, reported
+from specxr.cubes.store import array_of, encoded, n_stars_of, open_group
 from specxr.vocabulary import SPECTRA, STAR
 
 
-def declare_cube(path: str | os.PathLike[str], block: xr.Dataset, layout: Layout) -> None:
+def declare_cube(path: PathLike, block: xr.Dataset, layout: Layout) -> None:
     """Make a cube with the variables of a block, and no stars.
 
     Parameters
     ----------
     path : path-like
-        A draft.
+        Place of a draft.
     block : Dataset
         Some stars of a cube, in memory.
     layout : Layout
+        How the cube is cut.
     """
     empty, encoding = encoded(block.isel({STAR: slice(0, 0)}), layout, SPECTRA)
     with reported(path):
         empty.to_zarr(open_store(path), mode="w", consolidated=False, encoding=encoding)
 
 
-def write_beyond(path: str | os.PathLike[str], stars: xr.Dataset, first: int) -> None:
+def write_beyond(path: PathLike, stars: xr.Dataset, first: int) -> None:
     """Write variables of stars to where they belong once the cube is longer.
 
     Parameters
@@ -45,21 +45,27 @@ def write_beyond(path: str | os.PathLike[str], stars: xr.Dataset, first: int) ->
     path : path-like
         The cube, which has one writer.
     stars : Dataset
-        In memory; what has no dimension ``star`` is not written.
+        Variables in memory; those without the dimension ``star`` are not written.
     first : int
-        Place of the first of them. A shard that also holds stars of the cube is replaced at once, with these stars
-        as they were.
+        Place of the first of these stars. A shard that also holds stars of the cube is replaced at once, with its
+        old stars as they were.
+
+    Raises
+    ------
+    ValueError
+        Bits of a mask do not fit into the type that is stored.
     """
     group = open_group(path, "r+")
     for name, variable in stars.variables.items():
         if STAR not in variable.dims:
             continue
-        array, values = group[str(name)], variable.values
+        array, values = array_of(group, str(name)), variable.values
         if values.dtype.kind in "OTUS":
             values = values.astype(np.dtypes.StringDType())
         elif values.dtype.kind == "u":
             values = _narrowed(str(name), values, array.dtype)
-        longer = array.metadata.update_shape((first + len(values), *array.shape[1:]))
+        metadata: Any = array.metadata  # of an array, which has a shape
+        longer = metadata.update_shape((first + len(values), *array.shape[1:]))
         with reported(path):
             zarr.Array(zarr.AsyncArray(longer, array.store_path))[first:] = values
 
@@ -75,19 +81,20 @@ def _narrowed(name: str, values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[
     return narrow
 
 
-def settle(path: str | os.PathLike[str], n_stars: int | None = None) -> int:
+def settle(path: PathLike, n_stars: int | None = None) -> int:
     """Make all variables of a cube equally long.
 
     Parameters
     ----------
     path : path-like
+        The cube, which has one writer.
     n_stars : int, optional
-        The new length, after all data are written; without it, what was begun is finished.
+        New length, after all data are written; without it, an append that was begun is finished.
 
     Returns
     -------
     int
-        Stars in the cube.
+        Number of stars in the cube.
     """
     arrays = [array for _, array in open_group(path, "r+").arrays() if n_stars_of(array) is not None]
     n_stars = n_stars or max(array.shape[0] for array in arrays)

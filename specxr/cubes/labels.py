@@ -9,7 +9,7 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
-from specxr.cubes.store import write_unit
+from specxr.cubes.store import array_of, dims_of, write_unit
 from specxr.vocabulary import IDENTITY, STAR, fill_value
 
 
@@ -21,11 +21,13 @@ def declare_labels(cube: zarr.Group, run: str, labels: xr.Dataset, n_stars: int,
     cube : zarr.Group
         The cube, open for writing.
     run : str
+        Name of the run.
     labels : Dataset
-        Of no star: what the variables are called, their types, attributes and coordinates.
+        Labels of no star: names, types, attributes and coordinates of the variables.
     n_stars : int
+        Number of stars of the cube.
     star_chunk : int
-        Stars in each chunk: those of one block, so that no two writers share a chunk.
+        Number of stars in each chunk: those of one block, so that no two writers share a chunk.
     """
     group = cube.require_group("labels").create_group(run, attributes={"complete": False}, overwrite=True)
     labels = labels.drop_vars(IDENTITY, errors="ignore").drop_encoding()
@@ -50,30 +52,23 @@ def resize_labels(group: zarr.Group, n_stars: int) -> None:
     """Make room for more stars in the group of a run; the run is then not complete."""
     group.attrs["complete"] = False
     for _, array in group.arrays():
-        if STAR in _dims(array):
+        if STAR in dims_of(array):
             array.resize((n_stars, *array.shape[1:]))
 
 
 def fill_labels(group: zarr.Group, star_start: int, values: Mapping[str, NDArray[Any]]) -> int:
     """Fill in the labels of one block; returns their size [bytes]."""
     for name, array in values.items():
-        stored = group[name]
-        assert isinstance(stored, zarr.Array)
-        stored[star_start : star_start + len(array)] = array
+        array_of(group, name)[star_start : star_start + len(array)] = array
     return sum(array.nbytes for array in values.values())
 
 
 def check_aligned(group: zarr.Group, stars_per_block: int) -> None:
     """Raise ``ValueError`` where blocks of stars would share a chunk (a shard, where there are shards)."""
     for name, array in group.arrays():
-        if array.ndim > 1 and STAR in _dims(array) and stars_per_block % write_unit(array):
+        if array.ndim > 1 and STAR in dims_of(array) and stars_per_block % write_unit(array):
             raise ValueError(
                 f"'{name}' in {group.name} is stored {write_unit(array)} stars to a chunk, the run has blocks of "
                 f"{stars_per_block}; blocks of whole chunks are required, or two workers undo each other's work. "
                 "Write the cube anew with one star_chunk for all variables (specxr.cubes.store.write_cube)."
             )
-
-
-def _dims(array: zarr.Array[Any]) -> tuple[str | None, ...]:
-    metadata: Any = array.metadata  # of Zarr v3, which has names of dimensions
-    return tuple(metadata.dimension_names or ())

@@ -12,7 +12,7 @@ import zarr
 
 from specxr.vocabulary import SPECTRA, STAR, WAVELENGTH
 
-# A task holds one block of stars, and fitting it takes some eight times its size: a quarter of a core's memory.
+# A task holds one block of stars, and fitting it takes about eight times its size: a quarter of a core's memory.
 _SHARE_OF_MEMORY = 32
 _BLOCK_BYTES = (16e6, 128e6)
 _CHUNKS_PER_SHARD = 8
@@ -27,9 +27,10 @@ class Layout:
     Parameters
     ----------
     chunk : int
-        Read together.
+        Number of stars that are read together.
     shard : int, optional
-        Written together: one file or object, one block of an estimator. Without it, chunks are.
+        Number of stars that are written together: one file or object, one block of an estimator. Without it, these
+        are the stars of a chunk.
     """
 
     chunk: int
@@ -38,13 +39,13 @@ class Layout:
     def __post_init__(self) -> None:
         if self.chunk < 1 or (self.shard or self.chunk) % self.chunk:
             raise ValueError(
-                f"chunks of {self.chunk} stars in shards of {self.shard} were asked for; shards of whole chunks are "
+                f"chunks of {self.chunk} stars in shards of {self.shard} were requested; shards of whole chunks are "
                 "required. Choose a multiple of the chunk."
             )
 
     @property
     def block(self) -> int:
-        """Stars that are written together."""
+        """Number of stars that are written together."""
         return self.shard or self.chunk
 
 
@@ -58,9 +59,9 @@ def choose_layout(n_stars: int, star_bytes: int) -> Layout:
     Parameters
     ----------
     n_stars : int
-        That the cube will have, roughly.
+        Number of stars that the cube will have, roughly.
     star_bytes : int
-        Size of one star's flux, ivar and mask.
+        Size of one star's flux, ivar and mask [bytes].
 
     Returns
     -------
@@ -75,18 +76,18 @@ def choose_layout(n_stars: int, star_bytes: int) -> Layout:
 
 def star_bytes(cube: xr.Dataset) -> int:
     """Size of one star's flux, ivar and mask [bytes]."""
-    return cube.sizes[WAVELENGTH] * sum(cube.variables[name].dtype.itemsize for name in SPECTRA)
+    return cube.sizes[WAVELENGTH] * sum(int(cube.variables[name].dtype.itemsize) for name in SPECTRA)
 
 
 def layout_of(group: zarr.Group) -> Layout:
-    """How the spectra of a stored cube are cut."""
+    """Layout of the spectra of a stored cube."""
     array: Any = group["flux"]
     axis = array.metadata.dimension_names.index(STAR)
     return Layout(array.chunks[axis], array.shards[axis] if array.shards else None)
 
 
 def describe_layout(layout: Layout, star_bytes: int) -> str:
-    """Say it in one line, with sizes in memory before compression."""
+    """Description of a layout in one line, with sizes in memory before compression."""
     size = layout.block * star_bytes / 1e6
     if layout.shard is None:
         return f"chunks of {layout.chunk:,} stars ({size:.3g} MB)"

@@ -13,24 +13,24 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from specxr.cubes.layout import Layout, choose_layout, describe_layout, layout_of, star_bytes
-from specxr.cubes.locations import exists, is_group, is_url, join, open_store, reported, staged
+from specxr.cubes.locations import PathLike, exists, is_group, is_url, join, open_store, reported, staged
 from specxr.cubes.schema import validate
 from specxr.vocabulary import IDENTITY, LABELS, SPECTRA, STAR, WAVELENGTH, fill_value
 
-# Of the variables of each star: few files for ten million, little to write anew when a night is appended.
+# Chunks of the variables of each star: few files for ten million stars, and little to write anew for a new night.
 STAR_VARIABLE_CHUNK = 65_536
-# As Zarr's own choice, with a checksum: without it a flipped bit becomes flux.
+# Zarr's own choice, with a checksum: without it a flipped bit becomes flux.
 _COMPRESSORS = (ZstdCodec(level=0, checksum=True),)
 _RUN_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
 
 
-def open_cube(path: str | os.PathLike[str]) -> xr.Dataset:
+def open_cube(path: PathLike) -> xr.Dataset:
     """Open a cube lazily.
 
     Parameters
     ----------
     path : path-like
-        A Zarr v3 store that `write_cube` or ``specxr ingest`` made.
+        Path or URL of a Zarr v3 store that `write_cube` or ``specxr ingest`` made.
 
     Returns
     -------
@@ -56,7 +56,8 @@ def open_cube(path: str | os.PathLike[str]) -> xr.Dataset:
 
 def write_cube(
     cube: xr.Dataset,
-    path: str | os.PathLike[str],
+    path: PathLike,
+    *,
     overwrite: bool = False,
     star_chunk: int | None = None,
     star_shard: int | None = None,
@@ -66,16 +67,21 @@ def write_cube(
     Parameters
     ----------
     cube : Dataset
-        In memory or lazy; every lazy variable is computed in one pass.
+        Cube in memory or lazy; all lazy variables are computed in one pass.
     path : path-like
-        A folder, or a URL such as ``s3://bucket/cube.zarr``. It appears there once it is complete; a write that fails
-        leaves what was there before.
+        Folder, or URL such as ``s3://bucket/cube.zarr``. The cube appears there once it is complete; a write that
+        fails leaves what was there before.
     overwrite : bool, optional
-        Replace a store, with the labels in it.
+        Whether a store at this path is replaced, with the labels in it.
     star_chunk, star_shard : int, optional
-        Stars in each chunk, and in each shard of whole chunks, of flux, ivar and mask; all their pixels are in it.
-        Without `star_chunk`, both are chosen from the size of the cube and the memory of this machine
+        Numbers of stars in each chunk, and in each shard of whole chunks, of flux, ivar and mask, with all their
+        pixels. Without `star_chunk`, both are chosen from the size of the cube and the memory of this machine
         (`specxr.cubes.layout.choose_layout`); without `star_shard` alone, there are no shards.
+
+    Raises
+    ------
+    ValueError, FileExistsError
+        The cube is not valid or has no stars, or something is at this path.
     """
     validate(cube)
     size = star_bytes(cube)
@@ -85,7 +91,7 @@ def write_cube(
         _write(described, draft, layout, SPECTRA)
 
 
-def write_labels(path: str | os.PathLike[str], labels: xr.Dataset, run: str, overwrite: bool = False) -> None:
+def write_labels(path: PathLike, labels: xr.Dataset, run: str, *, overwrite: bool = False) -> None:
     """Write labels beside the spectra, to the group ``labels/<run>`` of the cube's store.
 
     Parameters
@@ -93,12 +99,12 @@ def write_labels(path: str | os.PathLike[str], labels: xr.Dataset, run: str, ove
     path : path-like
         The cube.
     labels : Dataset
-        Aligned with the stars of the cube, with the cube's ``obsid``. Lazy labels are computed here, all
+        Labels in the order of the stars of the cube, with the cube's ``obsid``. Lazy labels are computed here, all
         variables in one pass. Attributes (provenance) are kept.
     run : str
         Name of the run: letters, digits, ``_``, ``.`` and ``-``.
     overwrite : bool, optional
-        Replace a run of this name.
+        Whether a run of this name is replaced.
     """
     cube = open_cube(path)
     check_run_name(run)
@@ -113,7 +119,7 @@ def write_labels(path: str | os.PathLike[str], labels: xr.Dataset, run: str, ove
         open_group(path, "r+").require_group("labels")
 
 
-def open_labels(path: str | os.PathLike[str], run: str) -> xr.Dataset:
+def open_labels(path: PathLike, run: str) -> xr.Dataset:
     """Open the labels of a run lazily, with obsid, ra and dec of the cube beside them.
 
     Parameters
@@ -126,15 +132,15 @@ def open_labels(path: str | os.PathLike[str], run: str) -> xr.Dataset:
     Returns
     -------
     Dataset
-        Over ``star``, in the order of the cube; Dask arrays. Stars that were appended to the cube after the run
+        Dask arrays over ``star``, in the order of the cube. Stars that were appended to the cube after the run
         have no labels yet: NaN, and `Result.NOT_FITTED` as ``result``.
     """
     cube = open_cube(path)
     runs = list_runs(path)
     if run not in runs:
-        found = ", ".join(runs) or "none"
+        known = ", ".join(runs) or "none"
         raise FileNotFoundError(
-            f"{path} has no labels '{run}' (runs: {found}); the name of a run is required. "
+            f"{path} has no labels '{run}' (runs: {known}); the name of a run is required. "
             "Choose one of these, or run `specxr infer` first."
         )
     store = open_store(path, read_only=True) if is_url(path) else path
@@ -147,16 +153,14 @@ def open_labels(path: str | os.PathLike[str], run: str) -> xr.Dataset:
     return labels.assign_coords({name: cube.variables[name] for name in IDENTITY if name in cube.variables})
 
 
-def list_runs(path: str | os.PathLike[str]) -> list[str]:
+def list_runs(path: PathLike) -> list[str]:
     """Names of the runs whose labels are in a cube, sorted."""
-    group = open_group(path)
+    labels = open_group(path).get("labels")
     with reported(path):
-        return sorted(group["labels"].group_keys()) if "labels" in group else []
+        return sorted(labels.group_keys()) if isinstance(labels, zarr.Group) else []
 
 
-def write_region(
-    path: str | os.PathLike[str], data: xr.Dataset, stars: slice, group: str | None = None
-) -> None:
+def write_region(path: PathLike, data: xr.Dataset, stars: slice, group: str | None = None) -> None:
     """Write some stars of variables that a store already has.
 
     A region that covers a chunk (a shard, where chunks are sharded) only in part is refused: two writers of
@@ -169,29 +173,36 @@ def write_region(
     data : Dataset
         Variables with the dimension ``star``; others and coordinates are not written.
     stars : slice
-        First and last-plus-one star.
+        Places of the stars in the store.
     group : str, optional
-        A group of the store, such as ``labels/<run>``.
+        Group of the store, such as ``labels/<run>``.
+
+    Raises
+    ------
+    ValueError
+        The store has no such variable, or the region does not fit the data or the chunks.
     """
     root = open_group(path, "r+")
     stored = root[group] if group else root
+    assert isinstance(stored, zarr.Group)
     data = data.drop_vars(list(data.coords)).drop_encoding()
     data = data[[name for name, variable in data.data_vars.items() if STAR in variable.dims]]
     for name, variable in data.variables.items():
         _check_region(str(name), stored, stars, data.sizes[STAR])
         if variable.chunks is not None:
-            data[name] = variable.chunk({STAR: write_unit(stored[str(name)])})
+            data[name] = variable.chunk({STAR: write_unit(array_of(stored, str(name)))})
     data.to_zarr(root.store, group=group, region={STAR: stars}, mode="r+", consolidated=False)
 
 
-def open_group(path: str | os.PathLike[str], mode: Literal["r", "r+"] = "r") -> zarr.Group:
+def open_group(path: PathLike, mode: Literal["r", "r+"] = "r") -> zarr.Group:
     """Open the store of a cube as a Zarr group.
 
     Parameters
     ----------
     path : path-like
-        A folder, or a URL such as ``s3://bucket/cube.zarr``.
+        Folder, or URL such as ``s3://bucket/cube.zarr``.
     mode : {"r", "r+"}, optional
+        Whether the group is only read, or written as well.
 
     Returns
     -------
@@ -200,7 +211,7 @@ def open_group(path: str | os.PathLike[str], mode: Literal["r", "r+"] = "r") -> 
     Raises
     ------
     FileNotFoundError, ValueError
-        There is nothing, or something else.
+        There is nothing at this path, or something other than a Zarr group.
     ConnectionError
         The object store cannot be reached, or refuses.
     """
@@ -219,7 +230,7 @@ def open_group(path: str | os.PathLike[str], mode: Literal["r", "r+"] = "r") -> 
 
 def _write(
     data: xr.Dataset,
-    draft: str | os.PathLike[str],
+    draft: PathLike,
     layout: Layout,
     rows: Container[Hashable],
 ) -> None:
@@ -239,7 +250,7 @@ def _write(
 def encoded(
     data: xr.Dataset, layout: Layout, rows: Container[Hashable]
 ) -> tuple[xr.Dataset, dict[Hashable, dict[str, Any]]]:
-    """Prepare variables for Zarr: strings of its own kind, chunks and shards, lazy blocks that fit into them."""
+    """Prepare variables for Zarr: strings of its own kind, chunks and shards, and lazy blocks that fit into them."""
     data = data.drop_encoding()
     encoding: dict[Hashable, dict[str, Any]] = {}
     for name, variable in data.variables.items():
@@ -264,25 +275,41 @@ def encoded(
 def _ordered(data: xr.Dataset) -> xr.Dataset:
     """Put the variables in the order of the vocabulary, then of the alphabet: a store keeps no order."""
     first = [*SPECTRA, *(name for label in LABELS for name in (label, f"{label}_err"))]
-    return data[[name for name in first if name in data] + sorted(set(data.data_vars) - set(first))]
+    others = sorted({str(name) for name in data.data_vars} - set(first))
+    return data[[name for name in first if name in data] + others]
 
 
-def write_unit(array: zarr.Array) -> int:
-    """Stars that must be written together: those of a shard, or of a chunk where there are no shards."""
-    axis = array.metadata.dimension_names.index(STAR)
-    return int((array.shards or array.chunks)[axis])
+def array_of(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    """Stored variable of a group; ``TypeError`` where that is a group."""
+    array = group[name]
+    if not isinstance(array, zarr.Array):
+        raise TypeError(
+            f"'{name}' in {group.name} is a group; a variable is required. Check how the store was made."
+        )
+    return array
+
+
+def dims_of(array: zarr.Array[Any]) -> tuple[str | None, ...]:
+    """Names of the dimensions of a stored variable."""
+    metadata: Any = array.metadata  # of Zarr v3, which names dimensions
+    return tuple(metadata.dimension_names or ())
+
+
+def write_unit(array: zarr.Array[Any]) -> int:
+    """Number of stars that must be written together: those of a shard, or of a chunk where there are no shards."""
+    return int((array.shards or array.chunks)[dims_of(array).index(STAR)])
 
 
 def _check_region(name: str, stored: zarr.Group, stars: slice, n_stars: int) -> None:
     if name not in stored:
-        found = ", ".join(sorted(stored.array_keys())) or "none"
+        names = ", ".join(sorted(stored.array_keys())) or "none"
         raise ValueError(
-            f"the store has no variable '{name}' (it has {found}); a region can only fill a variable that "
+            f"the store has no variable '{name}' (it has {names}); a region can only fill a variable that "
             "exists. Write the whole variable first."
         )
-    array = stored[name]
+    array = array_of(stored, name)
     unit = write_unit(array)
-    total = array.shape[array.metadata.dimension_names.index(STAR)]
+    total = array.shape[dims_of(array).index(STAR)]
     start, stop, step = stars.indices(total)
     if stop - start != n_stars or step != 1:
         raise ValueError(
@@ -293,7 +320,7 @@ def _check_region(name: str, stored: zarr.Group, stars: slice, n_stars: int) -> 
         lower, upper = start - start % unit, min(total, -(-stop // unit) * unit)
         raise ValueError(
             f"the region {start}:{stop} of '{name}' covers a chunk only in part ({total} stars in chunks of "
-            f"{unit}); whole chunks are required, or two writers undo each other's work. "
+            f"{unit}); whole chunks are required, because two writers of one chunk undo each other's work. "
             f"Write {lower}:{upper}, or any region that starts and ends at multiples of {unit} or at {total}."
         )
 
@@ -329,17 +356,17 @@ def _check_aligned(labels: xr.Dataset, cube: xr.Dataset) -> None:
         )
 
 
-def _check_settled(path: str | os.PathLike[str], group: zarr.Group) -> None:
-    lengths = {n_stars_of(array) for _, array in group.arrays()} - {None}
-    if len(lengths) > 1:
+def _check_settled(path: PathLike, group: zarr.Group) -> None:
+    lengths = [n for _, array in group.arrays() if (n := n_stars_of(array)) is not None]
+    if len(set(lengths)) > 1:
         raise ValueError(
-            f"the variables of {path} have {min(lengths)} to {max(lengths)} stars, because stars are just being "
-            "appended or that was interrupted; one length is required. Wait a second, or run `specxr ingest --append` "
-            "again, which finishes what was begun."
+            f"the variables of {path} have {min(lengths)} to {max(lengths)} stars, because stars are being "
+            "appended at this moment or an append was interrupted; one length is required. Wait a second, or run "
+            "`specxr ingest --append` again, which finishes what was begun."
         )
 
 
-def n_stars_of(array: zarr.Array) -> int | None:
-    """Stars of a stored variable; None where it is not along them."""
-    dims = tuple(array.metadata.dimension_names or ())
+def n_stars_of(array: zarr.Array[Any]) -> int | None:
+    """Number of stars of a stored variable; None where it has no such dimension."""
+    dims = dims_of(array)
     return int(array.shape[dims.index(STAR)]) if STAR in dims else None

@@ -1,15 +1,16 @@
-"""Labels as tables, one row a star: from a run, from and to csv, parquet and FITS."""
+"""Labels as tables, one row for each star: from a run, from and to csv, parquet and FITS."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
+from specxr.content import check_writable, whole_file
 from specxr.vocabulary import DIAGNOSTICS, DISTRUST, IDENTITY, LABELS, STAR, Result
 
 SUFFIXES = (".csv", ".parquet", ".fits")
@@ -21,18 +22,18 @@ def label_table(labels: xr.Dataset) -> pd.DataFrame:
     Parameters
     ----------
     labels : Dataset
-        What `specxr.infer` or `specxr.open_labels` gives; computed here where it is lazy.
+        Labels of `specxr.infer` or `specxr.open_labels`; they are computed here where they are lazy.
 
     Returns
     -------
     DataFrame
-        One row a star: ``obsid``, ``ra``, ``dec``, each label [units of the vocabulary] and its error,
+        One row for each star: ``obsid``, ``ra``, ``dec``, each label [units of the vocabulary] and its error,
         ``chi2``, ``n_good``, ``n_iter``, ``result`` (the name of its code) and ``flags``; and ``recommended`` where
         the run made both checks (``clean`` and ``two_stage``): the fit converged and nothing speaks against it.
     """
     names = [name for label in LABELS for name in (label, f"{label}_err")]
     columns = [name for name in (*IDENTITY, *names, *DIAGNOSTICS) if name in labels.variables]
-    # All in one computation: one at a time would fit the stars once for each column.
+    # One computation for all columns, since one for each would fit the stars again and again.
     values = labels[columns].reset_coords().compute()
     table = pd.DataFrame({name: values[name].values for name in columns if values[name].dims == (STAR,)})
     checked = all(labels.attrs.get(check) in (True, "true") for check in ("clean", "two_stage"))
@@ -50,7 +51,16 @@ def read_table(source: str | Path) -> pd.DataFrame:
     Parameters
     ----------
     source : str or Path
-        A file ending in .csv, .parquet or .fits, or a run of a cube as ``CUBE.zarr::run``.
+        File ending in .csv, .parquet or .fits, or a run of a cube as ``CUBE.zarr::run``.
+
+    Returns
+    -------
+    DataFrame
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        There is no such file or run, or the suffix is none of these.
     """
     cube, separator, run = str(source).partition("::")
     if separator:
@@ -60,7 +70,9 @@ def read_table(source: str | Path) -> pd.DataFrame:
     path = Path(source)
     suffix = _suffix(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file '{path}'. Check the path of the table.")
+        raise FileNotFoundError(
+            f"the file '{path}' does not exist; a table is required. Check the path of the table."
+        )
     if suffix == ".csv":
         return pd.read_csv(path)
     if suffix == ".parquet":
@@ -69,53 +81,44 @@ def read_table(source: str | Path) -> pd.DataFrame:
 
     table = Table.read(path, format="fits")
     table.convert_bytestring_to_unicode()
-    # Columns of vectors (covariances, spectra) have no place in a DataFrame.
+    # A DataFrame has no place for columns of vectors (covariances, spectra).
     return table[[name for name in table.colnames if table[name].ndim == 1]].to_pandas()
 
 
-def write_table(table: pd.DataFrame, path: str | Path, overwrite: bool = False) -> None:
+def write_table(table: pd.DataFrame, path: str | Path, *, overwrite: bool = False) -> None:
     """Write a table of labels, complete or not at all, in full precision.
 
     Parameters
     ----------
     table : DataFrame
+        Table with one row for each star, such as `label_table` gives.
     path : str or Path
-        Its suffix chooses the format: .csv, .parquet or .fits.
+        File whose suffix chooses the format: .csv, .parquet or .fits.
     overwrite : bool, optional
-        Replace a file that is there.
+        Whether a file of this name is replaced.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError, PermissionError, FileExistsError
+        The suffix is none of these, or the file cannot be written or exists.
     """
-    check_output(path, overwrite)
-    path = Path(path)
-    # In the same folder, because only within a file system is a replacement atomic.
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
-        partial = Path(folder) / path.name
-        _write(table, partial)
-        os.replace(partial, path)
+    _suffix(Path(path))
+    with whole_file(path, overwrite) as draft:
+        _write(table, draft)
 
 
 def check_output(path: str | Path, overwrite: bool = False) -> None:
-    """Raise before anything is computed where `write_table` would refuse this path."""
-    path = Path(path)
-    _suffix(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(
-            f"there is no folder '{path.parent}' for {path.name}. Make it, or choose another."
-        )
-    if not os.access(path.parent, os.W_OK):
-        raise PermissionError(
-            f"the folder '{path.parent}' cannot be written to. Choose another for {path.name}."
-        )
-    if path.exists() and not overwrite:
-        raise FileExistsError(
-            f"'{path}' is there already. Choose another name, or overwrite it (--overwrite)."
-        )
+    """Raise, before anything is computed, where `write_table` would refuse this path."""
+    _suffix(Path(path))
+    check_writable(path, overwrite)
 
 
 def _suffix(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise ValueError(
-            f"'{path}' ends in '{path.suffix}'; a table ends in {', '.join(SUFFIXES)}. Choose one of these."
+            f"'{path}' ends in '{path.suffix}'; one of {', '.join(SUFFIXES)} is required, which choose the format of a "
+            "table. Choose one of these."
         )
     return suffix
 
@@ -132,11 +135,11 @@ def _write(table: pd.DataFrame, path: Path) -> None:
         columns = Table({name: _fits_values(table[name]) for name in table.columns})
         for name in columns.colnames:
             label = LABELS.get(name.removesuffix("_err"))
-            if label is not None and label.units != "dex":  # which FITS does not know
+            if label is not None and label.units != "dex":  # a unit that FITS does not know
                 columns[name].unit = label.units
         columns.write(path, format="fits")
 
 
-def _fits_values(column: pd.Series) -> np.ndarray:
-    # FITS has fixed-length strings, pandas has none.
-    return column.to_numpy() if column.dtype.kind in "iufb" else column.to_numpy(dtype="str")
+def _fits_values(column: pd.Series) -> NDArray[Any]:
+    # Strings of FITS have a fixed length, those of pandas do not.
+    return np.asarray(column.to_numpy() if column.dtype.kind in "iufb" else column.to_numpy(dtype="str"))

@@ -42,13 +42,13 @@ def degrade(cube: xr.Dataset, snr: ArrayLike, *, seed: int = 0) -> xr.Dataset:
     """
     validate(cube)
     shape = (cube.sizes[STAR],)
-    requested = np.asarray(snr, dtype="f8")
-    if requested.shape not in ((), shape) or not (np.isfinite(requested) & (requested > 0)).all():
+    ratios = np.asarray(snr, dtype="f8")
+    if ratios.shape not in ((), shape) or not (np.isfinite(ratios) & (ratios > 0)).all():
         raise ValueError(
-            f"snr has shape {requested.shape} and a smallest value of {requested.min(initial=np.inf):g}; one positive "
+            f"snr has shape {ratios.shape} and a smallest value of {ratios.min(initial=np.inf):g}; one positive "
             f"ratio, or one for each of {shape[0]} stars, is required. Correct the ratios."
         )
-    requested = np.broadcast_to(requested, shape)
+    requested = np.broadcast_to(ratios, shape)
     new = map_spectra(
         cube,
         _degrade_block,
@@ -68,7 +68,7 @@ def _degrade_block(
     flux: NDArray[Any],
     ivar: NDArray[Any],
     mask: NDArray[Any],
-    requested: NDArray[Any],
+    requested: NDArray[np.float64],
     obsid: NDArray[np.int64],
     *,
     seed: int,
@@ -83,7 +83,7 @@ def _degrade_block(
         sqrt_ivar = np.sqrt(new_ivar[star, used])
         ratio = float(np.median(new_flux[star, used] * sqrt_ivar) / requested[star])
         if ratio > 1.0:
-            noise = np.random.default_rng([seed, number]).normal(size=flux.shape[1])[used]
+            noise = np.random.default_rng([seed, number]).normal(size=(flux.shape[1],))[used]
             new_flux[star, used] += noise * np.sqrt(ratio**2 - 1.0) / sqrt_ivar
             new_ivar[star, used] /= ratio**2
     return {"flux": new_flux, "ivar": new_ivar}
