@@ -22,7 +22,7 @@ from specxr.estimators.lasp.fit import Fitter
 from specxr.estimators.lasp.forward import LN_TEFF, LOGG
 from specxr.estimators.lasp.prepare import Prepared
 from specxr.estimators.lasp.solvers import solve_lm
-from specxr.estimators.observe import Observed, observe
+from specxr.estimators.observe import Observed
 from specxr.kernels.least_squares import LANES, levenberg_marquardt
 from specxr.readers.lamost_lrs import GRID, read_spectrum
 
@@ -42,13 +42,13 @@ def choose(table: pd.DataFrame) -> pd.DataFrame:
 
 def held_cost(prepared: Prepared, observed: Observed, star: torch.Tensor, labels: torch.Tensor, n_held: int):
     """Lowest cost with the first ``n_held`` of (ln Teff, logg, [Fe/H]) held; labels of shape (job, 3)."""
-    start = prepared.coarse.starts(observed.flux, observed.root)[0][star, 0]
+    start = prepared.coarse.starts(observed.flux, observed.sqrt_weight)[0][star, 0]
     start[:, LN_TEFF:] = labels
     lower, upper = (bound.repeat(len(star), 1) for bound in (prepared.lower, prepared.upper))
     held = slice(LN_TEFF, LN_TEFF + n_held)
     lower[:, held] = upper[:, held] = start[:, held]
     return levenberg_marquardt(
-        lambda p, s: prepared.model.linearise(p, observed.flux[s], observed.root[s]),
+        lambda p, s: prepared.model.linearise(p, observed.flux[s], observed.sqrt_weight[s]),
         star,
         start,
         lower,
@@ -111,12 +111,12 @@ def main() -> None:
     block = Block(GRID, *(np.stack([getattr(s, name) for s in spectra]) for name in ("flux", "ivar", "mask")))
     lasp = LASP(shared / "elodie/elodie32_flux_tgm_4199_5700.fits")
     prepared = lasp.prepare(GRID)
-    observed = observe(block, prepared, lasp.degree, lasp.quantile, lasp.weighted)
+    observed = lasp.observe(block)
     best = pd.DataFrame({k: v for k, v in lasp.estimate(block).items() if v.ndim == 1})
     official = torch.from_numpy(np.column_stack([np.log(table.teff), table.logg, table.feh]))
     held = held_cost(prepared, observed, torch.arange(N_STARS), official, 3).numpy()
 
-    starts, tried = prepared.coarse.starts(observed.flux, observed.root)
+    starts, tried = prepared.coarse.starts(observed.flux, observed.sqrt_weight)
     fitter = Fitter(prepared, solve_lm, LANES["cpu"])
     ends = []
     print(
@@ -124,7 +124,7 @@ def main() -> None:
     )
     for i in range(N_STARS):
         used = starts[i][tried[i]]
-        jobs = fitter.solve(observed.flux, observed.root, torch.full((len(used),), i), used, 1e-6)
+        jobs = fitter.solve(observed.flux, observed.sqrt_weight, torch.full((len(used),), i), used, 1e-6)
         end = jobs.parameters.numpy()
         ends.append(np.column_stack([np.exp(end[:, LN_TEFF]), end[:, LOGG]]))
         shown = ", ".join(

@@ -29,7 +29,7 @@ from specxr.calibration import fit_line_spread, measure_widths
 from specxr.cubes.ingestion import ingest
 from specxr.cubes.tables import label_table
 from specxr.emulators import PolynomialEmulator
-from specxr.estimators.emulated.base import Trained
+from specxr.estimators.trained import Trained
 from specxr.kernels.refraction import vacuum_to_air
 from specxr.plotting import plot_gradients, plot_pixel_residuals, plot_recovery_by_snr, plot_recovery_on_kiel
 from specxr.plotting.style import BLUE, DATA, VERMILION

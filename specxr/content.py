@@ -25,7 +25,7 @@ class Fingerprinted(Protocol):
         """Hash of everything that decides a result."""
 
 
-T = TypeVar("T", bound=Fingerprinted)
+_T = TypeVar("_T", bound=Fingerprinted)
 
 
 def fingerprint(*parts: object) -> str:
@@ -53,7 +53,7 @@ def short_fingerprint(*parts: object) -> str:
     return fingerprint(*parts)[:_SHORT]
 
 
-def by_reference(opener: Callable[[str], T], source: str, content: T) -> tuple[Any, ...]:
+def by_reference(opener: Callable[[str], _T], source: str, content: _T) -> tuple[Any, ...]:
     """What ``__reduce__`` returns so that an object travels as the path and the hash of what it was read from.
 
     Weights would otherwise be copied into every task of a graph.
@@ -71,7 +71,7 @@ def by_reference(opener: Callable[[str], T], source: str, content: T) -> tuple[A
 
 
 @lru_cache(maxsize=8)
-def reopen(opener: Callable[[str], T], source: str, expected: str) -> T:
+def reopen(opener: Callable[[str], _T], source: str, expected: str) -> _T:
     """Open once in each process what another process opened.
 
     Raises

@@ -1,4 +1,4 @@
-"""Cube with labels and estimator in, fitted estimator out."""
+"""Training: a cube with labels and an estimator in, a fitted estimator out."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from typing import TypeVar
 import xarray as xr
 
 from specxr.cubes.schema import grid_of, validate
-from specxr.estimators.emulated.base import Progress, Trained
-from specxr.estimators.emulated.payne import Payne
 from specxr.estimators.held_out import calibrate_by_folds
+from specxr.estimators.trained import Progress, Trained
 from specxr.spectra.training_set import NOT_LEARNT, TrainingSet
 from specxr.transforms.rest_frame import to_rest
 from specxr.vocabulary import LABELS, STAR
 
-T = TypeVar("T", bound=Trained)
+_T = TypeVar("_T", bound=Trained)
 
 _REMEMBERED = ("survey", "data_release", "history", "emulator", "emulator_fingerprint")
 
 
 def train(
     cube: xr.Dataset,
-    estimator: T,
+    estimator: _T,
     labels: Sequence[str] | None = None,
     *,
     folds: int = 0,
@@ -31,19 +30,19 @@ def train(
     progress: Progress | None = None,
     fold_progress: Callable[[int, int], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
-) -> T:
+) -> _T:
     """Train an estimator on spectra with known labels.
 
     Parameters
     ----------
     cube : Dataset
         See `training_set`. Loaded as a whole.
-    estimator : Payne or SLAM
-        With its options.
+    estimator : Trained
+        With its options, such as ``specxr.Payne()`` or ``specxr.SLAM(loss="squared")``.
     labels : sequence of str, optional
-        Which to learn; without it, every label of the vocabulary that the cube has along ``star``.
+        Labels to learn; by default all labels of the vocabulary that the cube has along ``star``.
     folds : int, optional
-        Parts of a cross-validation from which errors are calibrated; 0 leaves formal errors.
+        Number of parts of a cross-validation by which the errors are calibrated; 0 leaves formal errors.
     snr : (float, float), optional
         Signal-to-noise ratios per pixel of the stars of the cross-validation, see `calibrate_by_folds`.
     progress : callable, optional
@@ -51,7 +50,7 @@ def train(
     fold_progress : callable, optional
         ``progress(done, folds)``, of the cross-validation.
     checkpoint : path-like, optional
-        Where The Payne keeps its training while it lasts.
+        A file in which a method keeps its training while it lasts; not all methods keep one.
 
     Returns
     -------
@@ -64,20 +63,10 @@ def train(
     """
     training = training_set(cube, labels)
     training.check()
-    fitted: T
-    if checkpoint is None:
-        fitted = estimator.fit(training, progress)
-    elif isinstance(estimator, Payne):
-        fitted = estimator.fit(training, progress, checkpoint)
-    else:
-        raise ValueError(
-            f"a checkpoint was named for {type(estimator).__name__}; only The Payne keeps one. Leave it out."
-        )
-    return (
-        calibrate_by_folds(fitted, training, folds=folds, snr=snr, progress=fold_progress)
-        if folds
-        else fitted
-    )
+    fitted = estimator.fit(training, progress, checkpoint)
+    if not folds:
+        return fitted
+    return calibrate_by_folds(fitted, training, folds=folds, snr=snr, progress=fold_progress)
 
 
 def training_set(cube: xr.Dataset, labels: Sequence[str] | None = None) -> TrainingSet:
@@ -89,12 +78,12 @@ def training_set(cube: xr.Dataset, labels: Sequence[str] | None = None) -> Train
         Normalised spectra, as its attribute ``normalisation`` says; labels are variables along ``star`` with names of
         the vocabulary. A variable ``rv`` [km/s] says how the spectra are shifted; without it they are at rest.
     labels : sequence of str, optional
-        Which to take; without it, all that are there.
+        Labels to take; by default all labels of the vocabulary that the cube has along ``star``.
 
     Returns
     -------
     TrainingSet
-        In memory; not yet checked.
+        The spectra in memory, not yet checked.
     """
     validate(cube)
     if "normalisation" not in cube.attrs:
@@ -118,20 +107,22 @@ def training_set(cube: xr.Dataset, labels: Sequence[str] | None = None) -> Train
 
 def _label_names(cube: xr.Dataset, labels: Sequence[str] | None) -> list[str]:
     learnable = [name for name in LABELS if name not in NOT_LEARNT]
-    found = [name for name in learnable if name in cube.variables and cube[name].dims == (STAR,)]
+    present = [name for name in learnable if name in cube.variables and cube[name].dims == (STAR,)]
     if labels is None:
-        if not found:
+        if not present:
             raise ValueError(
                 f"the cube has no labels along '{STAR}' (variables: {', '.join(map(str, cube.data_vars))}); at least "
                 f"one of {', '.join(learnable)} is required. Add it: cube['teff'] = ('{STAR}', values)."
             )
-        return found
-    missing = [name for name in labels if name not in found]
+        return present
+    missing = [name for name in labels if name not in present]
     if missing:
         raise ValueError(
-            f"{', '.join(missing)} cannot be learnt from this cube; its labels are {', '.join(found) or 'none'}. "
+            f"{', '.join(missing)} cannot be learnt from this cube; its labels are {', '.join(present) or 'none'}. "
             f"Choose among these, or add variables along '{STAR}' with names of specxr.vocabulary."
         )
     if len(set(labels)) < len(labels):
-        raise ValueError(f"the labels {', '.join(labels)} name one twice; each once is required. Drop one.")
+        raise ValueError(
+            f"the labels {', '.join(labels)} name one twice; each once is required. Leave one out."
+        )
     return list(labels)

@@ -95,7 +95,7 @@ class MaskBit(IntFlag):
     BAD_ONCE = 16  # the survey flags it in at least one exposure (LAMOST ORMASK)
     SKY = 32  # near a bright or badly subtracted sky line
     TELLURIC = 64  # telluric absorption
-    INTERSTELLAR = 128  # interstellar absorption
+    INTERSTELLAR = 128  # interstellar absorption or emission
 
 
 # Pixels without a usable flux.

@@ -47,18 +47,14 @@ def train(
 ) -> None:
     """Train a model on spectra with known labels."""
     import specxr
+    from specxr.content import check_writable
 
     untrained: Any = specxr.open_estimator(estimator, **{"device": device, **parse_options(option)})
     if not hasattr(untrained, "fit"):
         raise ValueError(f"{estimator} is not trained; a method that learns is required. Use payne or slam.")
     if out.suffix != ".safetensors":
         raise ValueError(f"'{out}' ends in '{out.suffix}'; a model file ends in .safetensors. Name it so.")
-    if out.exists() and not overwrite:
-        raise FileExistsError(f"'{out}' is there already. Choose another, or replace it with --overwrite.")
-    if not out.parent.is_dir():
-        raise FileNotFoundError(
-            f"there is no folder '{out.parent}' for {out.name}. Make it, or choose another."
-        )
+    check_writable(out, overwrite)
     spectra = specxr.open_cube(cube)
     with progress_bar("training", "steps") as (bar, task):
         fitted = specxr.train(

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
+from specxr.content import whole_file
 from specxr.emulators.polynomial import PolynomialEmulator
 
 FORMATS = "specxr.emulator_formats"
@@ -59,19 +60,6 @@ def default() -> PolynomialEmulator:
     return replace(read_safetensors(_DEFAULT_FILE), source=DEFAULT)
 
 
-@lru_cache(maxsize=8)
-def reopen(source: str, fingerprint: str) -> PolynomialEmulator:
-    """Open what another process opened, once; refuse it if its content is no longer the same."""
-    emulator = open_emulator(source)
-    if emulator.fingerprint != fingerprint:
-        raise ValueError(
-            f"The emulator {source} has the fingerprint {emulator.fingerprint[:16]} here, not "
-            f"{fingerprint[:16]} as where the work was prepared; both must be the same; give every machine "
-            "the same file and the same version of specxr."
-        )
-    return emulator
-
-
 def read_safetensors(path: str | Path) -> PolynomialEmulator:
     """Read an emulator that `write_safetensors` wrote."""
     try:
@@ -95,4 +83,6 @@ def write_safetensors(emulator: PolynomialEmulator, path: str | Path) -> None:
     attributes = {name: getattr(emulator, name) for name in _ATTRIBUTES}
     attributes["bounds"] = dict(emulator.bounds)
     arrays = {name: np.ascontiguousarray(getattr(emulator, name)) for name in _ARRAYS}
-    save_file(arrays, path, metadata={"specxr": json.dumps({"schema": _SCHEMA, **attributes})})
+    content = save(arrays, metadata={"specxr": json.dumps({"schema": _SCHEMA, **attributes})})
+    with whole_file(path) as draft:
+        draft.write_bytes(content)

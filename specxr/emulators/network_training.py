@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from specxr.content import whole_file
 from specxr.emulators.network import ACTIVATIONS, NetworkEmulator, scaled_inputs
 from specxr.kernels.shape import padded
 from specxr.spectra.training_set import TrainingSet
@@ -64,6 +64,7 @@ class _Units:
     unit: Tensor
     mean: Tensor
     scale: Tensor
+    known: Tensor
 
     @classmethod
     def of(cls, training: TrainingSet) -> _Units:
@@ -71,7 +72,8 @@ class _Units:
         inputs, _ = scaled_inputs(labels, tuple(training.labels), torch.zeros(1), torch.ones(1))
         good = training.good
         flux = np.where(good, training.flux, 0.0)
-        mean = flux.sum(axis=0, dtype="f8") / np.maximum(good.sum(axis=0), 1)
+        n_good = good.sum(axis=0)
+        mean = np.where(n_good > 0, flux.sum(axis=0, dtype="f8") / np.maximum(n_good, 1), 1.0)
         spread = np.sqrt((np.where(good, flux - mean, 0.0) ** 2).sum() / good.sum())
         return cls(
             training.bounds,
@@ -79,6 +81,7 @@ class _Units:
             inputs.std(dim=0),
             torch.from_numpy(mean),
             torch.tensor(spread, dtype=torch.float64),
+            torch.from_numpy(n_good > 0),
         )
 
     def spectra(self, training: TrainingSet) -> _Spectra:
@@ -93,9 +96,10 @@ class _Units:
         return _Spectra(inputs.float(), ((flux - self.mean) / self.scale).float(), weight.float())
 
     def emulator(self, activation: str, parameters: list[Tensor]) -> NetworkEmulator:
-        """The network of labels and flux in their own units, on padded pixels."""
+        """The network of labels and flux in their own units, on padded pixels; 1 where no star has a pixel."""
         layers = [p.detach().cpu().double() for p in parameters]
-        layers[-2], layers[-1] = layers[-2] * self.scale, layers[-1] * self.scale + self.mean
+        scale = self.scale * self.known
+        layers[-2], layers[-1] = layers[-2] * scale, layers[-1] * scale + self.mean
         fill = (0, padded(len(self.mean)) - len(self.mean))
         layers[-2:] = [torch.nn.functional.pad(p, fill) for p in layers[-2:]]
         return NetworkEmulator(
@@ -248,9 +252,8 @@ def _keep(state: _State, path: Path, mark: str) -> None:
         tensors |= {f"parameter{i}": parameter.detach(), f"best{i}": best}
         tensors |= {f"{name}{i}": moments[name] for name in ("step", "exp_avg", "exp_avg_sq")}
     counters = {name: getattr(state, name) for name in _COUNTERS}
-    draft = path.with_name(f".{path.name}.draft")
-    save_file(tensors, draft, metadata={"mark": mark, "counters": json.dumps(counters)})
-    os.replace(draft, path)
+    with whole_file(path) as draft:
+        save_file(tensors, draft, metadata={"mark": mark, "counters": json.dumps(counters)})
 
 
 def _restore(state: _State, path: Path, mark: str) -> None:

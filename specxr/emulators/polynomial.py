@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -13,11 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from specxr.content import by_reference, fingerprint
 from specxr.kernels.rebin import rebin
 from specxr.kernels.refraction import convert_medium
 from specxr.vocabulary import MEDIA
 
-LABELS = ("teff", "logg", "feh")
+_LABELS = ("teff", "logg", "feh")
 
 # No label beyond these enters a polynomial: the highest powers and exponentials stay finite in float64.
 _LOWEST = (1e2, -1e2, -1e2)
@@ -97,27 +97,25 @@ class PolynomialEmulator:
                     f"{field} has shape {getattr(self, field).shape}; coefficients of shape "
                     f"{self.coefficients.shape} require {shape}; check what it was made from."
                 )
-        if self.medium not in MEDIA or set(self.bounds) != set(LABELS):
+        if self.medium not in MEDIA or set(self.bounds) != set(_LABELS):
             raise ValueError(
                 f"medium is {self.medium!r} and bounds are given for {sorted(self.bounds)}; an emulator "
-                f"requires one of {MEDIA} and bounds of {LABELS}; check what it was made from."
+                f"requires one of {MEDIA} and bounds of {_LABELS}; check what it was made from."
             )
 
     @property
     def labels(self) -> tuple[str, str, str]:
         """Names of the labels, in the order in which they are given."""
-        return LABELS
+        return _LABELS
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of all that decides a flux or a bound."""
-        content = hashlib.sha256()
-        for array in (self.coefficients, self.edges, self.powers, self.fiducial, self.scale, self.knots):
-            content.update(f"{array.shape} {array.dtype.name} ".encode())
-            content.update(array.tobytes())
-        bounds = [tuple(map(float, self.bounds[label])) for label in LABELS]
-        content.update(repr((self.medium, self.log_teff, tuple(self.remainders), bounds)).encode())
-        return content.hexdigest()
+        bounds = [tuple(map(float, self.bounds[label])) for label in _LABELS]
+        arrays = (self.coefficients, self.edges, self.powers, self.fiducial, self.scale, self.knots)
+        return fingerprint(
+            *arrays, self.medium, bool(self.log_teff), list(map(float, self.remainders)), bounds
+        )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PolynomialEmulator) and self.fingerprint == other.fingerprint
@@ -128,9 +126,9 @@ class PolynomialEmulator:
     def __reduce__(self) -> tuple[Any, ...]:
         # Weights reach a worker as name and hash, not as megabytes in every task.
         if self.source is not None:
-            from specxr.emulators.files import reopen
+            from specxr.emulators.files import open_emulator
 
-            return reopen, (self.source, self.fingerprint)
+            return by_reference(open_emulator, self.source, self)
         return type(self), tuple(getattr(self, field.name) for field in fields(self))
 
     @property

@@ -1,25 +1,22 @@
-"""Honest errors: what cross-validation says of bias and scatter, and where the training labels end.
+"""Honest errors: how the errors of a fit are brought to the scatter of held-out stars.
 
-The formal errors of a fit know the noise alone. Held-out stars show the rest: for each label their scatter against S/N
-is described by a + b / SNR^c (M-dwarf paper, equations 4-8; a = 0 is its power law), and so are their formal errors.
-The ratio of the two multiplies a star's formal error, so that errors have the scatter that was found, and still
-differ from star to star as the fit says.
+The formal errors of a fit know only the noise. Held-out stars show everything else: for each label their scatter
+against the signal-to-noise ratio is described by a + b / SNR^c (M-dwarf paper, equations 4-8; a = 0 is its power law),
+and so are their formal errors. The ratio of the two multiplies the formal error of a star. Errors then have the
+scatter of the held-out stars, and still differ from star to star as the fit says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
-from torch import Tensor
 
-STARS_PER_BIN = 20  # at least, as in the M-dwarf paper, Fig. 5
+_STARS_PER_BIN = 20  # at least, as in the M-dwarf paper, Fig. 5
 _MAX_BINS = 20
 
 
@@ -37,7 +34,7 @@ class Law:
 
     @classmethod
     def fit(cls, snr: NDArray[np.float64], scatter: NDArray[np.float64]) -> Law:
-        """Fit to the scatter in bins, relative departures having equal weight."""
+        """Fit the scatter in bins; relative departures have equal weights."""
         scatter = np.maximum(scatter, 1e-12 * max(scatter.max(), 1e-300))
         middle = np.median(
             snr
@@ -53,14 +50,14 @@ class Law:
 
 @dataclass(frozen=True)
 class LabelCalibration:
-    """What held-out stars say of one label.
+    """Errors of one label among the held-out stars.
 
     Attributes
     ----------
     bias, scatter : float
         Mean and root mean square about it of inferred minus true (M-dwarf paper, equations 4 and 5).
     found, formal : Law
-        Half the width that holds 68 % of inferred minus true, and median formal error, against S/N.
+        Half of the width that holds 68 % of inferred minus true, and the median formal error, against S/N.
     coverage : float
         Fraction of held-out stars within one calibrated error of the truth; 0.683 if errors are Gaussian and honest.
     pull_scatter : float
@@ -77,15 +74,16 @@ class LabelCalibration:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What held-out stars say of every label.
+    """Errors of all labels among the held-out stars.
 
     Attributes
     ----------
     labels : mapping of str to LabelCalibration
     snr_range : (float, float)
-        Of the held-out stars; beyond it the ratio of found to formal errors is the one at its end.
+        Signal-to-noise ratios of the held-out stars; beyond them the ratio of scatter to formal errors is that at the
+        nearer end.
     n_star, folds : int
-        How many were held out, in how many parts.
+        Number of held-out stars, and number of parts in which they were held out.
     """
 
     labels: Mapping[str, LabelCalibration]
@@ -106,9 +104,9 @@ class Calibration:
         usable = np.isfinite(snr) & (snr > 0)
         for name in truth:
             usable &= np.isfinite(inferred[name]) & np.isfinite(errors[name])
-        if usable.sum() < STARS_PER_BIN:
+        if usable.sum() < _STARS_PER_BIN:
             raise ValueError(
-                f"{usable.sum()} held-out stars could be fitted; at least {STARS_PER_BIN} are required to calibrate "
+                f"{usable.sum()} held-out stars could be fitted; at least {_STARS_PER_BIN} are required to calibrate "
                 "errors. Train on more stars, or look at why their fits fail."
             )
         snr = snr[usable]
@@ -120,14 +118,14 @@ class Calibration:
         return cls(labels, ends, int(usable.sum()), folds)
 
     def factor(self, name: str, snr: NDArray[np.float64]) -> NDArray[np.float64]:
-        """By what the formal error of a label is to be multiplied, shape (star,)."""
-        if name not in self.labels:  # it was held
+        """Factors of the formal error of a label, shape (star,)."""
+        if name not in self.labels:  # the label was held
             return np.ones_like(snr)
         label = self.labels[name]
         return _ratio(label.found, label.formal, snr, self.snr_range)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Content as JSON types."""
         return asdict(self)
 
     @classmethod
@@ -146,7 +144,7 @@ def _calibrate(
     snr: NDArray[np.float64],
     ends: tuple[float, float],
 ) -> LabelCalibration:
-    bins = np.array_split(np.argsort(snr, kind="stable"), min(len(snr) // STARS_PER_BIN, _MAX_BINS))
+    bins = np.array_split(np.argsort(snr, kind="stable"), min(len(snr) // _STARS_PER_BIN, _MAX_BINS))
     middle = np.array([np.median(snr[rows]) for rows in bins])
     found = Law.fit(middle, np.array([_half_width(difference[rows]) for rows in bins]))
     formal = Law.fit(middle, np.array([np.median(error[rows]) for rows in bins]))
@@ -171,46 +169,3 @@ def _ratio(
 ) -> NDArray[np.float64]:
     snr = np.clip(snr, *ends)
     return np.asarray(found(snr) / np.maximum(formal(snr), 1e-300))
-
-
-@dataclass(frozen=True, eq=False)
-class Domain:
-    """Where the training labels lie: near enough to one of them.
-
-    A star is outside where its nearest training star is farther than that of all but one in a hundred training stars,
-    each label counted in its standard deviation. Unlike a box or a hull this follows an isochrone or a gap, and it has
-    no difficulty with eleven labels.
-
-    Parameters
-    ----------
-    labels : ndarray, shape (star, label)
-        Of the training set.
-    """
-
-    labels: NDArray[np.float64]
-
-    @cached_property
-    def _scaled(self) -> tuple[Tensor, Tensor, float]:
-        labels = torch.from_numpy(self.labels)
-        unit = labels.std(dim=0)
-        labels = labels / unit
-        nearest = []
-        for first in range(0, len(labels), 256):
-            distance = _distance(labels[first : first + 256], labels)
-            distance[:, first:].fill_diagonal_(torch.inf)
-            nearest.append(distance.amin(dim=1))
-        return labels, unit, float(torch.quantile(torch.cat(nearest)[:100_000], 0.99))
-
-    def outside(self, labels: Tensor) -> Tensor:
-        """Whether each star, labels of shape (star, label), lies outside; NaN does."""
-        points, unit, limit = self._scaled
-        found = [
-            _distance(some.cpu().double() / unit, points).amin(dim=1) <= limit
-            for some in torch.split(labels, 256)
-        ]
-        return ~torch.cat(found).to(labels.device) if found else labels.new_zeros(0, dtype=torch.bool)
-
-
-def _distance(a: Tensor, b: Tensor) -> Tensor:
-    # Differences, not a matrix product: a star's distance must not depend on its place among the others.
-    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")

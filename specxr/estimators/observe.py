@@ -1,8 +1,9 @@
-"""Observed spectra as the LASP fit wants them: normalised, weighted, padded."""
+"""From the spectra of a block to what a fit needs: cut, normalised, weighed; some stars are refused."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,37 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from specxr.estimators.base import Block
-from specxr.estimators.lasp.forward import N_PARAMETERS
-from specxr.estimators.lasp.prepare import Prepared
+from specxr.kernels.shape import padded
 from specxr.spectra.pixels import usable
-from specxr.vocabulary import UNUSABLE, Result
+from specxr.vocabulary import Result
+
+
+@dataclass(frozen=True)
+class Normalised:
+    """All stars of a block in the window of a fit, each over its scale.
+
+    Attributes
+    ----------
+    flux : Tensor, shape (star, pixel)
+        Finite in all pixels.
+    sqrt_weight : Tensor, shape (star, pixel)
+        Square root of the weight, 0 for pixels that are not used.
+    scale : Tensor of float64, shape (star, 1) or (star, pixel)
+        What the observed flux was divided by.
+    n_good : ndarray of int, shape (star,)
+        Number of pixels used.
+    fine : ndarray of bool, shape (star,)
+        Whether the star has a scale.
+    snr : Tensor, shape (star,), optional
+        Median signal-to-noise ratio of a pixel.
+    """
+
+    flux: Tensor
+    sqrt_weight: Tensor
+    scale: Tensor
+    n_good: NDArray[np.int64]
+    fine: NDArray[np.bool_]
+    snr: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -23,80 +51,95 @@ class Observed:
 
     Attributes
     ----------
-    flux : Tensor, shape (fitted, pixel)
-        Over `scale`; 0 where it is not usable.
-    root : Tensor, shape (fitted, pixel)
-        Root of the weight, 0 for unusable pixels and the padding. Without weights 1 for usable pixels.
-    scale : Tensor, shape (fitted,)
-        The quantile of the flux that it was divided by.
+    pixels : slice
+        The window: pixels of the cube's grid.
+    flux : Tensor, shape (fitted, padded pixel)
+        Normalised flux; padded, see ``kernels.shape``.
+    sqrt_weight : Tensor, shape (fitted, padded pixel)
+        Square root of the weight, 0 for pixels that are not used and for the padding.
+    scale : Tensor of float64, shape (fitted, 1) or (fitted, pixel)
+        What the observed flux was divided by.
+    snr : Tensor, shape (fitted,)
+        Median signal-to-noise ratio of a pixel; NaN for methods that have no use for it.
     star : ndarray of int, shape (fitted,)
-        Their places in the block.
+        Places of these stars in the block.
     result : ndarray of uint8, shape (star,)
-        `Result` of the stars of the block that cannot be fitted.
+        `Result` of all stars of the block; converged for those that can be fitted.
     n_good : ndarray of int32, shape (star,)
-        Usable pixels of all stars of the block.
+        Number of usable pixels of all stars of the block.
     """
 
+    pixels: slice
     flux: Tensor
-    root: Tensor
+    sqrt_weight: Tensor
     scale: Tensor
+    snr: Tensor
     star: NDArray[np.int64]
     result: NDArray[np.uint8]
     n_good: NDArray[np.int32]
 
+    @property
+    def weight(self) -> Tensor:
+        """Weight of each pixel, shape (fitted, padded pixel)."""
+        return self.sqrt_weight.square()
 
-def observe(block: Block, prepared: Prepared, degree: int, quantile: float, weighted: bool) -> Observed:
-    """Cut, normalise and pad the spectra of a block.
+    def without(self, refused: NDArray[np.bool_]) -> Observed:
+        """Leave out stars of the block, of shape (star,), as if their flux were not finite."""
+        keep = torch.from_numpy(~refused[self.star]).to(self.flux.device)
+        result = np.where(
+            refused & (self.result == int(Result.CONVERGED)), int(Result.NON_FINITE), self.result
+        )
+        rows = {name: getattr(self, name)[keep] for name in ("flux", "sqrt_weight", "scale", "snr")}
+        return replace(self, **rows, star=self.star[~refused[self.star]], result=result.astype("u1"))
+
+
+def observe(
+    block: Block,
+    pixels: slice,
+    bits: int,
+    normalise: Callable[[NDArray[Any], NDArray[Any], NDArray[np.bool_]], Normalised],
+    *,
+    least: int,
+    like: Tensor,
+) -> Observed:
+    """Cut, normalise, weigh and pad the spectra of a block; refuse the stars that cannot be fitted.
 
     Parameters
     ----------
     block : Block
-    prepared : Prepared
-    degree : int
-        Of the shape polynomial, which says how many pixels are needed.
-    quantile : float
-        Of the flux over the usable pixels, by which it is divided.
-    weighted : bool
-        Whether pixels weigh by their inverse variance.
+    pixels : slice
+        The window of the fit.
+    bits : int
+        Bits of the mask that make a pixel unusable.
+    normalise : callable
+        The method's own way to normalise and weigh: called with flux, inverse variance and which pixels are usable,
+        each of shape (star, pixel).
+    least : int
+        A star needs more pixels than this.
+    like : Tensor
+        A tensor of the type and on the device that the fit uses.
     """
-    flux, ivar, mask = (array[:, prepared.pixels] for array in (block.flux, block.ivar, block.mask))
-    good = usable(flux, ivar, mask, UNUSABLE)
-    n_good = good.sum(axis=1)
-    scale = _quantile(flux, good, n_good, quantile)
-    result = np.where(np.isfinite(scale) & (scale > 0), int(Result.CONVERGED), int(Result.NON_FINITE))
-    result[n_good <= degree + 1 + N_PARAMETERS] = int(Result.TOO_FEW_PIXELS)
+    flux, ivar, mask = (array[:, pixels] for array in (block.flux, block.ivar, block.mask))
+    new = normalise(flux, ivar, usable(flux, ivar, mask, bits))
+    result = np.where(new.fine, int(Result.CONVERGED), int(Result.NON_FINITE))
+    result[new.n_good <= least] = int(Result.TOO_FEW_PIXELS)
     star = np.flatnonzero(result == int(Result.CONVERGED))
-    flux, good, scale = flux[star], good[star], scale[star]
-    normalised = np.divide(flux, scale[:, None], out=np.zeros(flux.shape), where=good)
-    root = good.astype("f8")
-    if weighted:
-        np.sqrt(ivar[star], out=root, where=good, casting="unsafe")
-        root *= scale[:, None]
-    lower = prepared.lower
-    padding = (0, prepared.model.coefficients.shape[1] - flux.shape[1])
+    rows = torch.from_numpy(star).to(new.flux.device)
+    width = pixels.stop - pixels.start
 
-    def tensor(array: NDArray[Any]) -> Tensor:
-        return torch.nn.functional.pad(torch.from_numpy(array).to(lower.device, lower.dtype), padding)
+    def filled(values: Tensor, fill: float) -> Tensor:
+        # Chosen first: the type of the fit may be narrower than that of the spectra.
+        chosen = values[rows].to(like.device, like.dtype)
+        return torch.nn.functional.pad(chosen, (0, padded(width) - width), value=fill)
 
+    snr = new.flux.new_full((len(flux),), torch.nan) if new.snr is None else new.snr
     return Observed(
-        tensor(normalised),
-        tensor(root),
-        torch.from_numpy(scale).to(lower.device),
+        pixels,
+        filled(new.flux, 0.0),
+        filled(new.sqrt_weight, 0.0),
+        new.scale[rows].to(like.device),
+        snr[rows],
         star,
         result.astype("u1"),
-        n_good.astype("i4"),
+        new.n_good.astype("i4"),
     )
-
-
-def _quantile(
-    flux: NDArray[Any], good: NDArray[np.bool_], n_good: NDArray[np.int64], quantile: float
-) -> NDArray[np.float64]:
-    """Quantile over the good pixels by linear interpolation, NaN where there are none, shape (star,)."""
-    ordered = np.sort(np.where(good, flux, np.asarray(np.inf, flux.dtype)), axis=1)
-    position = quantile * np.maximum(n_good - 1, 0)
-    low = np.floor(position).astype(int)
-    high = np.minimum(low + 1, np.maximum(n_good - 1, 0))
-    star, part = np.arange(len(flux)), position - low
-    ordered[n_good == 0] = 0.0  # infinite otherwise, and not to be calculated with
-    below, above = ordered[star, low].astype("f8"), ordered[star, high].astype("f8")
-    return np.where(n_good > 0, (1.0 - part) * below + part * above, np.nan)

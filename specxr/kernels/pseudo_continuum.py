@@ -39,13 +39,18 @@ def divide_by_continuum(
     Returns
     -------
     flux, ivar : Tensor, shape (star, pixel)
-        Without units. Where a pixel is not good, is excluded or has no positive pseudo-continuum, the flux is 1 and
-        the inverse variance 0.
+        Without units, as `over_continuum` gives them. Excluded pixels are like any other: a star that moves brings
+        them to where they count.
     """
-    wavelength = np.asarray(wavelength, dtype=np.float64)
-    excluded = torch.as_tensor(within(wavelength, recipe.excluded), device=flux.device)
-    good = good & torch.isfinite(flux) & torch.isfinite(ivar) & ~excluded
-    continuum = pseudo_continuum(flux, good, wavelength, recipe)
+    good = good & torch.isfinite(flux) & torch.isfinite(ivar)
+    return over_continuum(flux, ivar, good, pseudo_continuum(flux, good, wavelength, recipe))
+
+
+def over_continuum(flux: Tensor, ivar: Tensor, good: Tensor, continuum: Tensor) -> tuple[Tensor, Tensor]:
+    """Flux over a continuum and its inverse variance, each of shape (star, pixel).
+
+    Where a pixel is not good or has no positive continuum, the flux is 1 and the inverse variance 0.
+    """
     good = good & (continuum > 0)
     ratio = torch.where(good, flux / continuum, 1.0)
     return ratio.to(flux.dtype), torch.where(good, ivar * continuum**2, 0.0).to(ivar.dtype)
@@ -58,7 +63,7 @@ def pseudo_continuum(flux: Tensor, good: Tensor, wavelength: ArrayLike, recipe: 
     ----------
     flux : Tensor, shape (star, pixel)
     good : Tensor of bool, shape (star, pixel)
-        Pixels that may be used, with finite flux.
+        Pixels that may be used, with finite flux; those that the recipe excludes are not used.
     wavelength : array_like, shape (pixel,)
         Pixel centres [Angstrom], increasing.
     recipe : Normalisation
@@ -69,6 +74,7 @@ def pseudo_continuum(flux: Tensor, good: Tensor, wavelength: ArrayLike, recipe: 
         NaN for stars with fewer than four good pixels.
     """
     wavelength = np.asarray(wavelength, dtype=np.float64)
+    good = good & ~torch.as_tensor(within(wavelength, recipe.excluded), device=flux.device)
     spline = _spline(wavelength.tobytes(), recipe.scale, flux.device)
     flux = torch.where(good, flux.to(torch.float64), 0.0)
     # In units of their mean, so that no flux scale over- or underflows.

@@ -38,7 +38,7 @@ class ShapeFit:
         Of Chebyshev polynomials.
     polynomial : Tensor, shape (star, pixel)
     residual : Tensor, shape (star, pixel)
-        Times the root of the weight.
+        Times the square root of the weight.
     cost : Tensor, shape (star,)
         Sum of the squared residuals.
     cholesky : Tensor, shape (star, padded(degree + 1), padded(degree + 1))
@@ -101,7 +101,7 @@ class ShapeBasis:
         Parameters
         ----------
         template, flux : Tensor, shape (star, pixel)
-            Both times the root of the weight, which is 0 in the padding.
+            Both times the square root of the weight, which is 0 in the padding.
         """
         moment = (template * template) @ self.moments
         # Twice the normal matrix: T_|i-j| gathered, T_{i+j} as a view that walks along the moments.
@@ -122,7 +122,7 @@ class ShapeBasis:
         return ShapeFit(coefficients, polynomial, residual, cost, cholesky, scale)
 
     def reduce(
-        self, fit: ShapeFit, template: Tensor, derivatives: Tensor, root: Tensor
+        self, fit: ShapeFit, template: Tensor, derivatives: Tensor, sqrt_weight: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Gauss-Newton equations of the nonlinear parameters, the polynomial eliminated.
 
@@ -135,8 +135,9 @@ class ShapeBasis:
         template : Tensor, shape (star, pixel)
             As it was given to `fit`.
         derivatives : Tensor, shape (star, parameter, pixel)
-            Of the template, not multiplied by the root of the weight. Their precision is that of the pixel sums here.
-        root : Tensor, shape (star, pixel)
+            Derivatives of the template, not multiplied by the square root of the weight. The pixel sums have their
+            precision.
+        sqrt_weight : Tensor, shape (star, pixel)
             Root of the weight.
 
         Returns
@@ -148,7 +149,7 @@ class ShapeBasis:
         n_star, n_parameter, n_pixel = derivatives.shape
         kind, double = derivatives.dtype, fit.scale.dtype
         values = self.values if kind == double else self._single
-        jacobian = derivatives * (root * fit.polynomial).to(kind)[:, None]
+        jacobian = derivatives * (sqrt_weight * fit.polynomial).to(kind)[:, None]
         gradient = -torch.bmm(jacobian, fit.residual.to(kind)[:, :, None])[:, :, 0].to(double)
         columns = (jacobian * template.to(kind)[:, None]).reshape(-1, n_pixel) @ values
         cross = columns.reshape(n_star, n_parameter, -1).to(double) * fit.scale[:, None]

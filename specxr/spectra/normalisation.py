@@ -26,8 +26,8 @@ class Normalisation:
     window : float, optional
         Width of the windows [Angstrom].
     excluded : tuple of (float, float), optional
-        Wavelength ranges [Angstrom, in the medium of the spectra] that neither the spline nor, having no inverse
-        variance afterwards, a fit of labels sees.
+        Wavelength ranges [Angstrom, in the medium of the spectra] that the spline does not see; the spectra are
+        divided by it there as well. A fit of labels leaves them out as observed, whatever the star's velocity.
     """
 
     scale: float

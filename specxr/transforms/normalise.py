@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from specxr.cubes.schema import validate
 from specxr.kernels.pseudo_continuum import divide_by_continuum
-from specxr.spectra.normalisation import Normalisation
+from specxr.spectra.normalisation import Normalisation, within
 from specxr.spectra.pixels import usable
 from specxr.transforms.blocks import Arrays, map_spectra, replace_spectra
-from specxr.vocabulary import UNUSABLE_NORMALISED, WAVELENGTH
+from specxr.vocabulary import UNUSABLE_NORMALISED, WAVELENGTH, MaskBit
 
 
 def normalise(cube: xr.Dataset, recipe: Normalisation) -> xr.Dataset:
@@ -31,7 +31,9 @@ def normalise(cube: xr.Dataset, recipe: Normalisation) -> xr.Dataset:
     -------
     Dataset
         A cube of the same stars and pixels, lazy where `cube` is. The attribute ``normalisation`` holds the recipe. A
-        pixel without normalised flux has the flux 1 and no inverse variance; ``mask`` stays as it is.
+        pixel without normalised flux has the flux 1 and no inverse variance. Pixels that the recipe excludes are
+        normalised like the others and masked as `MaskBit.INTERSTELLAR`: shifted to rest, they are other pixels of each
+        star.
 
     Raises
     ------
@@ -47,12 +49,12 @@ def normalise(cube: xr.Dataset, recipe: Normalisation) -> xr.Dataset:
     new = map_spectra(
         cube,
         _normalise_block,
-        {"flux": "f4", "ivar": "f4"},
+        {"flux": "f4", "ivar": "f4", "mask": cube["mask"].dtype},
         wavelength=np.asarray(cube[WAVELENGTH].values, dtype="f8"),
         recipe=recipe,
     )
-    for variable in new.values():
-        variable.attrs["units"] = "1"
+    for name in ("flux", "ivar"):
+        new[name].attrs["units"] = "1"
     return replace_spectra(cube, new, f"specxr.normalise: {recipe.to_json()}", normalisation=recipe.to_json())
 
 
@@ -67,4 +69,5 @@ def _normalise_block(
     good = torch.from_numpy(usable(flux, ivar, mask, UNUSABLE_NORMALISED))
     wide_flux, wide_ivar = (torch.from_numpy(np.asarray(values, dtype="f8")) for values in (flux, ivar))
     ratio, weight = divide_by_continuum(wide_flux, wide_ivar, good, wavelength, recipe)
-    return {"flux": ratio.numpy(), "ivar": weight.numpy()}
+    excluded = within(wavelength, recipe.excluded) * mask.dtype.type(MaskBit.INTERSTELLAR)
+    return {"flux": ratio.numpy(), "ivar": weight.numpy(), "mask": mask | excluded}

@@ -111,7 +111,8 @@ def _shift_block(
     by = torch.from_numpy(shift)
     good = usable(flux, ivar, mask, UNUSABLE)
     # What is not usable is filled before the interpolation, or one cosmic ray would reach over twelve pixels.
-    filled = np.where(good, flux, continuum) if continuum is not None else bridged(flux, good)
+    filled = bridged(flux, good)
+    filled[~good.any(axis=1)] = 0.0 if continuum is None else continuum
     kernel, _ = shift_kernel(by, reach)
     moved = convolve(torch.from_numpy(filled.astype("f8"))[:, None], kernel[:, None])[:, 0].numpy()
 

@@ -21,7 +21,6 @@ from specxr.cubes.ingestion import ingest
 from specxr.cubes.schema import grid_of
 from specxr.estimators.base import Block
 from specxr.estimators.lasp.forward import FEH, LN_TEFF, LOGG
-from specxr.estimators.observe import observe
 from specxr.kernels.least_squares import LANES, levenberg_marquardt
 
 LABELS = ("teff", "logg", "feh")
@@ -30,14 +29,14 @@ LABELS = ("teff", "logg", "feh")
 def cost_at(lasp: specxr.LASP, block: Block, labels: np.ndarray) -> np.ndarray:
     """Lowest cost with Teff, logg and [Fe/H] held, shape (star,)."""
     prepared = lasp.prepare(block.grid)
-    observed = observe(block, prepared, lasp.degree, lasp.quantile, lasp.weighted)
-    start = prepared.coarse.starts(observed.flux, observed.root)[0][:, 0]
+    observed = lasp.observe(block)
+    start = prepared.coarse.starts(observed.flux, observed.sqrt_weight)[0][:, 0]
     start[:, LN_TEFF] = torch.from_numpy(np.log(labels[:, 0]))
     start[:, LOGG], start[:, FEH] = torch.from_numpy(labels[:, 1]), torch.from_numpy(labels[:, 2])
     lower, upper = (bound.repeat(len(labels), 1) for bound in (prepared.lower, prepared.upper))
     lower[:, LN_TEFF:] = upper[:, LN_TEFF:] = start[:, LN_TEFF:]
     fit = levenberg_marquardt(
-        lambda p, star: prepared.model.linearise(p, observed.flux[star], observed.root[star]),
+        lambda p, star: prepared.model.linearise(p, observed.flux[star], observed.sqrt_weight[star]),
         torch.arange(len(labels)),
         start,
         lower,

@@ -47,7 +47,7 @@ def spectra(n_star: int, seed: int, snr: float):
 
 def residuals(payne: Payne, held_out) -> str:
     labels = torch.from_numpy(held_out.label_array)
-    flux = payne.model.emulator.flux_and_derivatives(labels)[0][:, : held_out.flux.shape[1]].numpy()
+    flux = payne.emulator.flux_and_derivatives(labels)[0][:, : held_out.flux.shape[1]].numpy()
     residual = 100 * (flux - held_out.flux)[:, held_out.used]
     core = held_out.flux[:, held_out.used] < 0.95
     return (

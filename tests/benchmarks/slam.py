@@ -31,7 +31,7 @@ from specxr import SLAM
 from specxr.emulators import default
 from specxr.emulators.network import scaled_inputs
 from specxr.kernels.machines.rbf import Kernel
-from specxr.kernels.machines.selection import Point, cross_validate, folds_of, train
+from specxr.kernels.machines.selection import Point, cross_validate, folds_of, train_machines
 from specxr.kernels.machines.svr import Batched
 from specxr.published.hot_stars import VSINI
 from specxr.spectra.grid import Grid
@@ -90,7 +90,7 @@ def ours(labels: torch.Tensor, flux: torch.Tensor) -> tuple[float, float, torch.
     decompositions = time.process_time() - start
     mse, _ = cross_validate(kernels, flux, usable, points, fold, Timed, lambda *told: None)
     chosen = mse.argmin(0)
-    train(kernels, flux, usable, points, chosen, Timed)
+    train_machines(kernels, flux, usable, points, chosen, Timed)
     once = decompositions + Timed.once
     return once, (time.process_time() - start - once) / flux.shape[1], chosen, points
 

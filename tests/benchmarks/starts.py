@@ -17,7 +17,6 @@ from specxr import LASP
 from specxr.estimators.base import Block
 from specxr.estimators.lasp.fit import Fitter
 from specxr.estimators.lasp.solvers import solve_lm
-from specxr.estimators.observe import observe
 from specxr.kernels.least_squares import LANES
 from specxr.readers.lamost_lrs import GRID, read_spectrum
 
@@ -38,11 +37,13 @@ def compare(a: dict, b: dict) -> str:
 def templates(lasp: LASP, block: Block, table: pd.DataFrame) -> None:
     """Fit every star from its best template at each temperature; which starts reach the lowest cost of all."""
     prepared = lasp.prepare(GRID)
-    observed = observe(block, prepared, lasp.degree, lasp.quantile, lasp.weighted)
-    starts, tried = prepared.coarse.starts(observed.flux, observed.root)
+    observed = lasp.observe(block)
+    starts, tried = prepared.coarse.starts(observed.flux, observed.sqrt_weight)
     fitter = Fitter(prepared, solve_lm, LANES["cpu"])
     star = torch.arange(len(starts)).repeat_interleave(starts.shape[1])
-    cost = fitter.solve(observed.flux, observed.root, star, starts.flatten(0, 1), 1e-6).cost.view(tried.shape)
+    cost = fitter.solve(observed.flux, observed.sqrt_weight, star, starts.flatten(0, 1), 1e-6).cost.view(
+        tried.shape
+    )
     reached = (cost <= cost.amin(1, keepdim=True) * (1 + 1e-4)).numpy()
     for name, rows in {
         "A": (table.type == "A"),

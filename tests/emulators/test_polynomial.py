@@ -254,7 +254,7 @@ def test_pickle_refuses_another_content(tmp_path: Path) -> None:
     pickled = pickle.dumps(open_emulator(path))
     path.unlink()
     write_tgm(path, 2.0 * random_tgm())
-    with pytest.raises(ValueError, match="fingerprint .* must be the same; give every machine"):
+    with pytest.raises(ValueError, match="fingerprint .* must be the same. Give every machine"):
         pickle.loads(pickled)
 
 

@@ -11,9 +11,10 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from support.trained import GRID, observed, spectra_with_labels
 
-from specxr import Payne
+from specxr import SLAM, Payne
+from specxr.content import reopen
 from specxr.estimators.held_out import calibrate_by_folds
-from specxr.estimators.model_file import describe_model, read_model
+from specxr.estimators.model_file import describe_model
 from specxr.spectra.grid import Grid
 from specxr.spectra.line_spread import LineSpread
 from specxr.spectra.normalisation import Normalisation
@@ -73,7 +74,7 @@ def write(path, arrays, attributes):
 
 def test_a_number_that_was_changed_is_noticed(path):
     arrays, attributes = contents(path)
-    arrays["emulator.weight0"] = arrays["emulator.weight0"] * 1.0001
+    arrays["weights.emulator.weight0"] = arrays["weights.emulator.weight0"] * 1.0001
     write(path, arrays, attributes)
     with pytest.raises(ValueError, match="hash .* damaged or changed"):
         Payne.load(path)
@@ -110,7 +111,7 @@ def test_other_files_are_refused(payne, path, tmp_path):
     with pytest.raises(ValueError, match="says it is None"):
         Payne.load(tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="kind 'payne'; 'slam' is required"):
-        read_model(path, "slam", Payne.emulator_type)
+        SLAM.load(path)
 
 
 def test_nothing_is_half_saved(payne, tmp_path, monkeypatch):
@@ -124,7 +125,7 @@ def test_nothing_is_half_saved(payne, tmp_path, monkeypatch):
 
 
 def test_a_file_is_replaced_only_on_request(payne, path, tmp_path):
-    with pytest.raises(FileExistsError, match="there already"):
+    with pytest.raises(FileExistsError, match="exists already"):
         payne.save(path)
     payne.save(path, overwrite=True)
     assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
@@ -143,9 +144,7 @@ def test_an_opened_model_travels_as_path_and_hash(payne, path):
         dataclasses.replace(TINY, seed=5), spectra_with_labels(120), folds=2, snr=(20, 100)
     )
     other.save(path, overwrite=True)
-    from specxr.estimators import model_file
-
-    model_file._reopen.cache_clear()
+    reopen.cache_clear()
     with pytest.raises(ValueError, match="both must be the same"):
         pickle.loads(sent)
 

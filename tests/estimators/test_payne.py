@@ -52,12 +52,12 @@ def test_it_keeps_the_contract(payne, block):
 
 def test_the_network_predicts_spectra_that_it_has_not_seen(payne, held_out):
     labels = torch.from_numpy(held_out.label_array)
-    flux = payne.model.emulator.flux_and_derivatives(labels)[0][:, : GRID.wavelength.size].numpy()
+    flux = payne.emulator.flux_and_derivatives(labels)[0][:, : GRID.wavelength.size].numpy()
     residual = flux - held_out.flux
     spread = (held_out.flux - held_out.flux.mean(axis=0)).std()
     assert residual.std() < 0.1 * spread
     # What it says of itself is right, with 1/1000 of noise taken off.
-    own = np.sqrt(payne.model.variance.mean() + 1e-6)
+    own = np.sqrt(payne.variance.mean() + 1e-6)
     assert own == pytest.approx(residual.std(), rel=0.3)
 
 

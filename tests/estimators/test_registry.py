@@ -15,7 +15,7 @@ from specxr.spectra.line_spread import LineSpread
 @pytest.fixture(scope="module")
 def cube():
     flux, _ = spectra(4, 3)
-    return make_cube(flux, np.ones_like(flux), np.zeros(flux.shape, "u1"), GRID, obsid=np.arange(4))
+    return make_cube(flux, np.ones_like(flux), GRID, obsid=np.arange(4))
 
 
 @pytest.mark.parametrize(

@@ -43,9 +43,7 @@ def block(held_out):
 
 
 def emulated(slam, labels):
-    return slam.model.emulator.flux_and_derivatives(torch.from_numpy(labels))[0][
-        :, : GRID.wavelength.size
-    ].numpy()
+    return slam.emulator.flux_and_derivatives(torch.from_numpy(labels))[0][:, : GRID.wavelength.size].numpy()
 
 
 def rows_of(block, rows):
@@ -73,10 +71,10 @@ def test_what_it_says_of_its_pixels_is_right(fitted, training, held_out, loss):
     slam = fitted[loss]
     error = np.mean((emulated(slam, held_out.label_array) - held_out.flux) ** 2, axis=0)
     noise = np.mean(1 / training.ivar, axis=0)
-    deviation = slam.model.emulator.cv_mse.numpy()
+    deviation = slam.emulator.cv_mse.numpy()
     assert deviation.mean() == pytest.approx(noise.mean() + error.mean(), rel=0.08)
-    np.testing.assert_allclose(slam.model.variance, np.maximum(deviation - noise, 0), atol=1e-9)
-    assert abs(slam.model.emulator.cv_md.numpy()).max() < 1e-3
+    np.testing.assert_allclose(slam.variance, np.maximum(deviation - noise, 0), atol=1e-9)
+    assert abs(slam.emulator.cv_md.numpy()).max() < 1e-3
 
 
 def test_scikit_learn_gives_the_same_machines(training, held_out):
@@ -91,13 +89,12 @@ def test_scikit_learn_gives_the_same_machines(training, held_out):
         SLAM(solver=solver, gamma=(0.1, 1.0), n_folds=3).fit(few) for solver in ("torch", "sklearn")
     )
     alike = [
-        (getattr(one.model.emulator, name) == getattr(other.model.emulator, name)).numpy()
-        for name in ("gamma", "c")
+        (getattr(one.emulator, name) == getattr(other.emulator, name)).numpy() for name in ("gamma", "c")
     ]
     alike = np.logical_and(*alike)
     assert alike.mean() > 0.9  # neighbouring choices can be equally good
     labels = torch.from_numpy(held_out.label_array)
-    ours, theirs = (s.model.emulator.flux_and_derivatives(labels)[0][:, :40].numpy() for s in (one, other))
+    ours, theirs = (s.emulator.flux_and_derivatives(labels)[0][:, :40].numpy() for s in (one, other))
     spread = few.flux.std(axis=0)
     assert abs((ours - theirs) / spread)[:, alike].max() < 2e-3
 
@@ -113,7 +110,7 @@ def test_bad_pixels_are_not_learnt_from(training, held_out, fitted, loss):
         mask=np.where(bad, int(MaskBit.MISSING), training.mask).astype("u1"),
     )
     slam = ESTIMATORS[loss].fit(spoilt)
-    assert np.flatnonzero(np.isinf(slam.model.variance)).tolist() == [17]
+    assert np.flatnonzero(np.isinf(slam.variance)).tolist() == [17]
     others = np.arange(GRID.wavelength.size) != 17
     residual, clean = (emulated(s, held_out.label_array) - held_out.flux for s in (slam, fitted[loss]))
     assert residual[:, others].std() < 1.2 * clean[:, others].std()

@@ -10,7 +10,7 @@ from sklearn.svm import SVR
 
 from specxr.kernels.machines.rbf import Kernel, rbf
 from specxr.kernels.machines.ridge import ridge
-from specxr.kernels.machines.selection import Point, cross_validate, folds_of, train
+from specxr.kernels.machines.selection import Point, cross_validate, folds_of, train_machines
 from specxr.kernels.machines.svr import Batched, Machines
 from specxr.kernels.machines.svr_reference import Reference
 
@@ -60,7 +60,7 @@ def test_fifty_pixels_at_their_own_hyperparameters_agree_with_sklearn():
     usable, fold = everywhere(flux), folds_of(500, 5, seed=0)
     mse, _ = cross_validate(kernels, flux, usable, points, fold, Batched, silent)
     chosen = mse.argmin(0)
-    machines = train(kernels, flux, usable, points, chosen, Batched)
+    machines = train_machines(kernels, flux, usable, points, chosen, Batched)
     assert len(chosen.unique()) > 2
     for pixel, i in enumerate(chosen.tolist()):
         gamma, c, epsilon = points[i]

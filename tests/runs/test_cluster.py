@@ -49,7 +49,7 @@ def test_the_estimator_is_loaded_once_a_process(workers, tmp_path):
     specxr.run(path, specxr.LASP(), name="lasp", client=workers)
 
     def loaded():
-        from specxr.emulators.files import reopen
+        from specxr.content import reopen
 
         return reopen.cache_info().misses
 

@@ -1,51 +1,47 @@
-"""What The Payne and SLAM share: everything but their emulators and how these are trained."""
+"""Estimators that fit an emulator to normalised spectra: everything but the emulators and how these are trained."""
 
 from __future__ import annotations
 
 import functools
-import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Self
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from specxr.content import short_fingerprint
 from specxr.emulators.base import TrainedEmulator
+from specxr.estimators.backend import DTYPES
 from specxr.estimators.base import Block, Output
 from specxr.estimators.emulated.label_fit import RV, Fitted, LabelFit
-from specxr.estimators.fitted import Spectra, labels_of
-from specxr.estimators.model_file import Model, read_model
-from specxr.estimators.outputs import outputs_of
-from specxr.kernels.least_squares import LANES, in_lanes
-from specxr.kernels.pseudo_continuum import divide_by_continuum, pseudo_continuum
-from specxr.kernels.shape import padded
+from specxr.estimators.emulated.normalise import observe_block
+from specxr.estimators.model_file import Model
+from specxr.estimators.observe import Observed
+from specxr.estimators.outputs import Inferred, assemble, blanked, model_spectra, outputs_of
+from specxr.estimators.trained import Progress, Trained
+from specxr.kernels.least_squares import LANES
 from specxr.spectra.grid import Grid
 from specxr.spectra.normalisation import Normalisation, within
-from specxr.spectra.pixels import usable
 from specxr.spectra.training_set import TrainingSet
-from specxr.vocabulary import UNUSABLE_NORMALISED, Result
-
-# Changes whenever the labels of the same options and model may change.
-CODE_VERSION = "1"
-
-DTYPES = {"float64": torch.float64, "float32": torch.float32}
+from specxr.vocabulary import Flag
 
 # Fits begin at the likest of so many training stars. Of hot stars at S/N 100, whose Balmer lines are as strong on
 # either side of 9,000 K, 1 in 1,000 then ends in a wrong minimum; from 256 it is 11, and three times that from 128 as
 # far from one another as can be.
 _CANDIDATES = 1024
 
-#: Called while training: what is done, of how much, and how far the emulator is from held-out spectra.
-Progress = Callable[[int, int, float], None]
+_EMULATOR, _VARIANCE = "emulator.", "variance"  # names of the arrays of a model
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Trained:
-    """An estimator that learns an emulator from a training set; a base class.
+class Emulated(Trained):
+    """An estimator that learns an emulator and fits it to observed spectra; a base class.
+
+    A subclass fills in `train_emulator`. Options of all such estimators:
 
     Parameters
     ----------
@@ -57,7 +53,7 @@ class Trained:
         Radial velocities are sought up to this [km/s]; as many pixels at both ends are not used.
     device : {"cpu", "cuda"}, optional
     dtype : {"float64", "float32"}, optional
-        Of the arithmetic of the fit.
+        Precision of the fit.
     model : Model, optional
         What `fit` or `load` puts here.
     """
@@ -65,105 +61,77 @@ class Trained:
     fixed: Mapping[str, float] = field(default_factory=dict)
     priors: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     max_velocity: float = 500.0
-    device: str = "cpu"
-    dtype: str = "float64"
-    model: Model | None = None
 
-    kind: ClassVar[str]
+    # Changes whenever the labels of the same options and model may change.
+    code_version: ClassVar[str] = "2"
     emulator_type: ClassVar[type[TrainedEmulator]]
 
     def __post_init__(self) -> None:
-        _check_options(self)
+        super().__post_init__()
+        _check_constraints(self)
 
     # -- training ------------------------------------------------------------------------------------------------
-    def fit(self, training: TrainingSet, progress: Progress | None = None) -> Self:
-        """Learn from a training set.
+    def learn(
+        self, training: TrainingSet, progress: Progress | None, checkpoint: Path | None
+    ) -> dict[str, NDArray[Any]]:
+        """Learn an emulator, and how far it is from held-out spectra in each pixel."""
+        emulator, variance = self.train_emulator(training, progress, checkpoint)
+        weights = {f"{_EMULATOR}{name}": array for name, array in emulator.arrays().items()}
+        return {**weights, _VARIANCE: np.where(training.used, variance, np.inf)}
 
-        Parameters
-        ----------
-        training : TrainingSet
-        progress : callable, optional
-            ``progress(done, total, error)``.
+    @abstractmethod
+    def train_emulator(
+        self, training: TrainingSet, progress: Progress | None, checkpoint: Path | None
+    ) -> tuple[TrainedEmulator, NDArray[np.float64]]:
+        """Train an emulator.
 
         Returns
         -------
-        A fitted copy.
+        emulator : TrainedEmulator
+            In float64, on the CPU.
+        variance : ndarray, shape (wavelength,)
+            Mean squared error of the emulator on held-out spectra, less the noise of these.
         """
-        training.check()
-        return self._learnt(training, *self._train(training, progress))
-
-    def _learnt(
-        self, training: TrainingSet, emulator: TrainedEmulator, variance: NDArray[np.float64]
-    ) -> Self:
-        model = Model(
-            self.kind,
-            emulator,
-            training.grid,
-            np.where(training.used, variance, np.inf),
-            training.label_array,
-            self.training_options,
-            {"fingerprint": training.fingerprint, "stars": len(training), **training.provenance},
-        )
-        return replace(self, model=model)
-
-    def _train(
-        self, training: TrainingSet, progress: Progress | None
-    ) -> tuple[TrainedEmulator, NDArray[np.float64]]:
-        """Give an emulator in float64 on the CPU, and its mean squared error in each pixel."""
-        raise NotImplementedError
-
-    @property
-    def training_options(self) -> dict[str, Any]:
-        """Options that decide what is learnt: the fields of the subclass."""
-        shared = {f.name for f in fields(Trained)}
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in shared}
-
-    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-        """Write the trained model to a .safetensors file, which appears once it is complete."""
-        self._model.save(path, overwrite)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], **options: Any) -> Self:
-        """Open what `save` wrote; options are those of the fit (``fixed``, ``priors``, ``device``, ...)."""
-        model = read_model(path, cls.kind, cls.emulator_type)
-        learnt: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in model.options.items()}
-        return cls(**learnt, **options, model=model)
 
     @classmethod
     def inference_options(cls) -> tuple[str, ...]:
         """Names of the options that may change after the training."""
-        return tuple(f.name for f in fields(Trained) if f.name != "model")
+        return tuple(f.name for f in fields(Emulated) if f.name != "model")
 
-    @classmethod
-    def from_provenance(cls, provenance: Mapping[str, Any], **options: Any) -> Self:
-        """Open the model of a provenance with its options; `options` replace what it says."""
-        if not provenance["model"]:
-            raise ValueError(
-                f"the {cls.__name__} of these labels was not opened from a model file; a file is required to open it "
-                "again. Save models before they make labels that must last."
-            )
-        known = {name: provenance[name] for name in cls.inference_options()}
-        return cls.load(provenance["model"], **{**known, **options})
+    # -- what was learnt -----------------------------------------------------------------------------------------
+    @property
+    def emulator(self) -> TrainedEmulator:
+        """The emulator that was learnt, in float64 on the CPU."""
+        return _emulator(self.trained_model, self.emulator_type)
+
+    @property
+    def variance(self) -> NDArray[np.float64]:
+        """Mean squared error of the emulator, infinite for pixels of which it knows nothing, shape (wavelength,)."""
+        return self.trained_model.weights[_VARIANCE]
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Pixels at rest of which the emulator knows something, shape (wavelength,)."""
+        return np.isfinite(self.variance)
+
+    @property
+    def used(self) -> NDArray[np.bool_]:
+        """Pixels as observed that a fit may use: known, and not excluded by the normalisation; shape (wavelength,)."""
+        grid = self.trained_model.grid
+        if not grid.normalisation:
+            return self.known
+        return self.known & ~within(grid.wavelength, Normalisation.from_json(grid.normalisation).excluded)
 
     # -- inference -----------------------------------------------------------------------------------------------
     @property
-    def _model(self) -> Model:
-        if self.model is None:
-            raise ValueError(
-                f"this {type(self).__name__} has learnt nothing yet; a trained one is required. Train it with `fit` or "
-                "specxr.train, or open a file with `load`."
-            )
-        return self.model
-
-    @property
     def labels(self) -> tuple[str, ...]:
-        """What it infers."""
-        return (RV, *self._model.emulator.labels)
+        """Names of the inferred labels."""
+        return (RV, *self.trained_model.labels)
 
     @property
-    def inputs(self) -> tuple[str, ...]:
-        """No variables of the stars: fits begin at training stars."""
-        return ()
+    def held(self) -> tuple[str, ...]:
+        """Labels that are held in the fit."""
+        return tuple(self.fixed)
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -174,30 +142,18 @@ class Trained:
     def provenance(self) -> dict[str, Any]:
         """Options and the model that produced the labels."""
         errors = "inverse of J^T W J, W from the inverse variance and the emulator's error"
-        if self._model.calibration is not None:
+        if self.trained_model.calibration is not None:
             errors += ", times the scatter of held-out stars over their formal errors"
         return {
-            "estimator": type(self).__name__,
-            "estimator_version": CODE_VERSION,
-            "model": "" if self._model.source is None else str(self._model.source),
-            "model_fingerprint": self._model.fingerprint,
-            "normalisation": self._model.grid.normalisation,
+            **super().provenance,
             "fixed": dict(self.fixed),
             "priors": {name: list(prior) for name, prior in self.priors.items()},
-            "max_velocity": self.max_velocity,
-            "device": self.device,
-            "dtype": self.dtype,
             "errors": errors,
         }
 
-    @property
-    def fingerprint(self) -> str:
-        """Content hash of options, model and code version."""
-        return short_fingerprint({**self.provenance, "model": ""})
-
     def check(self, grid: Grid) -> None:
         """Raise ``ValueError`` before anything is computed where this grid cannot be fitted."""
-        self._model.grid.part_of(grid, f"this {type(self).__name__}")
+        super().check(grid)
         for name in (*self.fixed, *self.priors):
             if name not in self.labels:
                 raise ValueError(
@@ -207,125 +163,113 @@ class Trained:
 
     def estimate(self, block: Block, spectra: bool = False) -> dict[str, NDArray[Any]]:
         """Fit every star of a block; see ``outputs`` for what comes back."""
-        observed = self.observe(block)
-        fitted = self.fit_labels(observed)
-        out = labels_of(self._model, self.labels, observed, fitted)
-        if spectra:
-            out |= self.spectra_of(block, observed, fitted)
-        return out
+        return self._estimate(block, spectra, {})[0]
 
-    def observe(self, block: Block) -> Spectra:
+    def estimate_given(
+        self, block: Block, given: Mapping[str, NDArray[Any]], spectra: bool = False
+    ) -> tuple[dict[str, NDArray[Any]], NDArray[np.float64]]:
+        """Fit every star of a block with labels held at values of its own; see ``hybrid.SecondStage``."""
+        names = list(given)
+        out, observed, fitted = self._estimate(block, spectra, given)
+        free = [i for i, name in enumerate(self.labels) if name not in given]
+        hold = [self.labels.index(name) for name in names]
+        inverse = fitted.covariance.double()[:, free][:, :, free]
+        moved = -inverse @ fitted.information.double()[:, free][:, :, hold]
+        response = np.full((len(block.flux), len(free), len(hold)), np.nan)
+        response[observed.star] = moved.cpu().numpy()
+        return out, response
+
+    def snr_of(self, block: Block) -> NDArray[np.float64]:
+        """Median signal-to-noise ratio of a pixel, NaN for stars that cannot be fitted, shape (star,)."""
+        observed = self.observe(block)
+        snr = np.full(len(block.flux), np.nan)
+        snr[observed.star] = observed.snr.cpu().numpy()
+        return snr
+
+    def observe(self, block: Block) -> Observed:
         """Cut, normalise and weigh the spectra of a block."""
         self.check(block.grid)
-        model, label_fit = self._model, self._label_fit
+        model = self.trained_model
         pixels = model.grid.part_of(block.grid, "the model")
-        lower = label_fit.lower
+        variance = np.where(self.used, self.variance, np.inf)
+        return observe_block(block, pixels, model.grid, variance, self._label_fit, least=len(self.labels))
 
-        def tensor(array: NDArray[Any], dtype: str) -> Tensor:
-            return torch.from_numpy(np.ascontiguousarray(array[:, pixels], dtype=dtype)).to(lower.device)
+    def _estimate(
+        self, block: Block, spectra: bool, given: Mapping[str, NDArray[Any]]
+    ) -> tuple[dict[str, NDArray[Any]], Observed, Fitted]:
+        observed = self.observe(block)
+        if given:
+            unknown = ~np.isfinite(np.stack(list(given.values()))).all(axis=0)
+            observed = observed.without(unknown)
+        one = observed.flux.new_ones(len(observed.star))
+        held = {name: value * one for name, value in self.fixed.items()}
+        held |= {name: torch.from_numpy(v[observed.star]).to(one) for name, v in given.items()}
+        priors = {name: (mean * one, sigma * one) for name, (mean, sigma) in self.priors.items()}
+        fitted = self._label_fit.fit(observed.flux, observed.weight, held, priors)
+        out = assemble(self.labels, observed, self._inferred(observed, fitted))
+        if spectra:
+            lanes = LANES[observed.flux.device.type]
 
-        flux, ivar = tensor(block.flux, "f8"), tensor(block.ivar, "f8")
-        good = torch.from_numpy(usable(block.flux, block.ivar, block.mask, UNUSABLE_NORMALISED)[:, pixels])
-        good = good.to(lower.device)
-        flux, ivar = torch.where(good, flux, 1.0), torch.where(good, ivar, 0.0)
-        if model.grid.normalisation and not block.grid.normalisation:
-            recipe = Normalisation.from_json(model.grid.normalisation)
-            flux, ivar = divide_by_continuum(flux, ivar, good, model.grid.wavelength, recipe)
-        variance = torch.from_numpy(model.variance).to(lower.device)
-        used = (ivar > 0) & torch.isfinite(variance)
-        weight = torch.where(used, 1.0 / (1.0 / ivar + variance), 0.0)
-        weight *= label_fit.inside[: model.n_pixel]
-        snr = _median_snr(flux, ivar, used)
-        result = torch.zeros(len(flux), dtype=torch.uint8, device=lower.device)
-        result[(weight > 0).sum(-1) <= len(self.labels)] = int(Result.TOO_FEW_PIXELS)
-        fill = (0, padded(model.n_pixel) - model.n_pixel)
-        pad = torch.nn.functional.pad
-        return Spectra(
-            pixels, pad(flux, fill, value=1.0).to(lower.dtype), pad(weight, fill).to(lower.dtype), snr, result
+            def model(index: Tensor) -> Tensor:
+                return self._label_fit.model(self._label_fit.inward(fitted.parameters[index]))
+
+            out |= model_spectra(block, observed, observed.sqrt_weight > 0, model, lanes)
+        return out, observed, fitted
+
+    def _inferred(self, observed: Observed, fitted: Fitted) -> Inferred:
+        """Labels with the errors that the model is calibrated to, and their flags."""
+        model = self.trained_model
+        values, covariance = fitted.parameters.double(), fitted.covariance.double()
+        if model.calibration is not None:
+            snr = observed.snr.cpu().numpy()
+            factors = [model.calibration.factor(name, snr) for name in self.labels]
+            factor = torch.from_numpy(np.stack(factors, axis=1)).to(covariance.device)
+            covariance = covariance * factor[:, :, None] * factor[:, None]
+        singular = torch.isnan(covariance).flatten(1).any(-1)
+        values, covariance = blanked(values, covariance, fitted.result, singular)
+        return Inferred(
+            values,
+            covariance,
+            fitted.lowest,
+            fitted.highest,
+            fitted.chi2,
+            (observed.sqrt_weight > 0).sum(-1),
+            fitted.n_iter,
+            fitted.result,
+            model.domain.outside(values[:, 1:]) * int(Flag.OUTSIDE_TRAINING),
+            int(self.used.sum()),
         )
-
-    def fit_labels(
-        self,
-        spectra: Spectra,
-        fixed: Mapping[str, Tensor] | None = None,
-        priors: Mapping[str, tuple[Tensor, Tensor]] | None = None,
-    ) -> Fitted:
-        """Fit the stars that can be fitted; values of each of these stars go before the options of the estimator."""
-        like = spectra.flux.new_ones(len(spectra.fitted))
-        held = {name: value * like for name, value in self.fixed.items()} | dict(fixed or {})
-        known = {name: (m * like, s * like) for name, (m, s) in self.priors.items()} | dict(priors or {})
-        star = spectra.fitted
-        return self._label_fit.fit(spectra.flux[star], spectra.weight[star], held, known)
 
     @property
     def _label_fit(self) -> LabelFit:
-        return _prepare(self._model, self.max_velocity, DTYPES[self.dtype], torch.device(self.device))
-
-    def spectra_of(self, block: Block, spectra: Spectra, fitted: Fitted) -> dict[str, NDArray[Any]]:
-        """Models in the units of the observed flux, NaN outside the window, and the pixels used."""
-        model_flux = np.full(block.flux.shape, np.nan, dtype="f4")
-        mask = np.zeros(block.flux.shape, dtype="u1")
-        n_pixel, label_fit = self._model.n_pixel, self._label_fit
-        mask[:, spectra.pixels] = (spectra.weight > 0)[:, :n_pixel].cpu().numpy()
-        lanes = LANES[spectra.flux.device.type]
-        found = in_lanes(
-            lambda star: label_fit.model(label_fit.inward(fitted.parameters[star]))[:, :n_pixel],
-            len(spectra.fitted),
-            lanes,
-            spectra.flux.device,
-        )
-        if found:
-            star = spectra.fitted.cpu().numpy()
-            model_flux[star, spectra.pixels] = (
-                (torch.cat(found) * self._continuum(block, spectra)).cpu().numpy()
-            )
-        return {"model": model_flux, "used": mask}
-
-    def _continuum(self, block: Block, spectra: Spectra) -> Tensor:
-        grid = self._model.grid
-        if not grid.normalisation or block.grid.normalisation:
-            return torch.ones_like(spectra.flux[:1, :1])
-        star = spectra.fitted.cpu().numpy()
-        flux = torch.from_numpy(np.asarray(block.flux[star, spectra.pixels], dtype="f8"))
-        mask, ivar = block.mask[star, spectra.pixels], block.ivar[star, spectra.pixels]
-        recipe = Normalisation.from_json(grid.normalisation)
-        good = torch.from_numpy(
-            usable(flux.numpy(), ivar, mask, UNUSABLE_NORMALISED) & ~within(grid.wavelength, recipe.excluded)
-        )
-        return pseudo_continuum(flux, good, grid.wavelength, recipe).to(spectra.flux.device)
+        device, dtype = torch.device(self.device), DTYPES[self.dtype]
+        return _prepare(self.trained_model, self.emulator_type, self.max_velocity, dtype, device)
 
 
-def _median_snr(flux: Tensor, ivar: Tensor, used: Tensor) -> Tensor:
-    """Median signal-to-noise ratio of a pixel, from every fourth: medians are dear."""
-    some = slice(None, None, 4)
-    snr = torch.where(used[:, some], flux[:, some] * ivar[:, some].sqrt(), torch.nan)
-    return snr.nanmedian(dim=1).values if len(snr) else snr[:, 0]
+@functools.lru_cache(maxsize=8)
+def _emulator(model: Model, kind: type[TrainedEmulator]) -> TrainedEmulator:
+    arrays = {n.removeprefix(_EMULATOR): a for n, a in model.weights.items() if n.startswith(_EMULATOR)}
+    return kind.from_arrays(arrays, model.bounds)
 
 
 @functools.lru_cache(maxsize=4)
-def _prepare(model: Model, max_velocity: float, dtype: torch.dtype, device: torch.device) -> LabelFit:
+def _prepare(
+    model: Model,
+    kind: type[TrainedEmulator],
+    max_velocity: float,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> LabelFit:
     """Build what all stars share, once a process."""
-    step = model.grid.ln_step
-    candidates = torch.from_numpy(_some(model.training_labels, _CANDIDATES)).to(device, dtype)
-    emulator = model.emulator.to(dtype, device)
-    return LabelFit(emulator, step, model.n_pixel, candidates, max_velocity)
+    # Candidates are drawn without regard to anything: they are dense where stars are.
+    chosen = np.random.default_rng(0).permutation(len(model.training_labels))[:_CANDIDATES]
+    candidates = torch.from_numpy(model.training_labels[chosen]).to(device, dtype)
+    known = torch.from_numpy(np.isfinite(model.weights[_VARIANCE]))
+    emulator = _emulator(model, kind).to(dtype, device)
+    return LabelFit(emulator, model.grid.ln_step, known, candidates, max_velocity)
 
 
-def _some(labels: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    """Labels of training stars, drawn without regard to anything: dense where stars are."""
-    chosen = np.random.default_rng(0).permutation(len(labels))[:n]
-    return labels[chosen]
-
-
-def _check_options(estimator: Trained) -> None:
-    if estimator.dtype not in DTYPES:
-        raise ValueError(f"dtype {estimator.dtype!r} is not known; one of {list(DTYPES)} is required.")
-    if torch.device(estimator.device).type not in LANES:
-        raise ValueError(f"device {estimator.device!r} is not known; one of {list(LANES)} is required.")
-    if torch.device(estimator.device).type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            f"device {estimator.device!r} was asked for, and torch finds no GPU here; one is required. Use 'cpu'."
-        )
+def _check_constraints(estimator: Emulated) -> None:
     both = set(estimator.fixed) & set(estimator.priors)
     if both:
         raise ValueError(
@@ -334,5 +278,5 @@ def _check_options(estimator: Trained) -> None:
     for name, (_, width) in estimator.priors.items():
         if not width > 0:
             raise ValueError(
-                f"the prior on {name} has a standard deviation of {width}; a positive one is required."
+                f"the prior on {name} has a standard deviation of {width}; a positive one is required. Correct it."
             )

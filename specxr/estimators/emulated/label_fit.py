@@ -38,17 +38,18 @@ class Fitted:
         J^T W J, priors included, of all parameters, held ones too.
     covariance : Tensor, shape (star, parameter, parameter)
         Its inverse over the free parameters, 0 for those that are held; NaN where they cannot be told apart.
-    free, at_bound : Tensor of bool, shape (star, parameter)
+    lowest, highest : Tensor of bool, shape (star, parameter)
+        Whether a free parameter lies at an end of its range.
     chi2 : Tensor, shape (star,)
-        Without the priors.
+        Sum of squared residuals over their variance, without the priors.
     n_iter, result : Tensor, shape (star,)
     """
 
     parameters: Tensor
     information: Tensor
     covariance: Tensor
-    free: Tensor
-    at_bound: Tensor
+    lowest: Tensor
+    highest: Tensor
     chi2: Tensor
     n_iter: Tensor
     result: Tensor
@@ -64,7 +65,7 @@ class _Templates:
 
     @classmethod
     def of(cls, emulator: Emulator, labels: Tensor) -> _Templates:
-        parts = [emulator.flux_and_derivatives(some)[0] for some in torch.split(labels, 256)]
+        parts = [emulator.flux_and_derivatives(part)[0] for part in torch.split(labels, 256)]
         rows = torch.cat(parts).to(torch.float32) - 1.0
         rows = torch.nn.functional.pad(rows, (0, 0, 0, padded(len(rows)) - len(rows)))
         flux = rows.mT.contiguous()
@@ -87,8 +88,8 @@ class LabelFit:
         Flux at rest, `padded` pixels.
     ln_step : float
         Pixel width in ln(wavelength).
-    n_pixel : int
-        Of the grid.
+    known : Tensor of bool, shape (pixel,)
+        Pixels of the grid of which the emulator knows something.
     candidates : Tensor, shape (candidate, label)
         Labels at which fits may begin.
     max_velocity : float
@@ -96,14 +97,12 @@ class LabelFit:
     """
 
     def __init__(
-        self, emulator: Emulator, ln_step: float, n_pixel: int, candidates: Tensor, max_velocity: float
+        self, emulator: Emulator, ln_step: float, known: Tensor, candidates: Tensor, max_velocity: float
     ) -> None:
         self.emulator, self.ln_step = emulator, ln_step
         farthest = math.log1p(max_velocity / SPEED_OF_LIGHT) / ln_step
         self.reach = math.ceil(farthest) + TAPS
-        pixel = torch.arange(padded(n_pixel), device=candidates.device)
-        # Pixels that no velocity fills from beyond the ends of the emulator.
-        self.inside = (pixel >= self.reach) & (pixel < n_pixel - self.reach)
+        self.inside = _out_of_reach(~known.to(candidates.device), self.reach)
         bounds = torch.tensor(list(emulator.bounds.values())).to(candidates)
         self.lower = torch.cat((candidates.new_tensor([-farthest]), bounds[:, 0]))
         self.upper = torch.cat((candidates.new_tensor([farthest]), bounds[:, 1]))
@@ -158,8 +157,8 @@ class LabelFit:
         def begin(star: Tensor) -> Tensor:
             return self._begin(flux[star], weight[star])
 
-        found = in_lanes(begin, n_star, self._lanes, flux.device)
-        start = torch.cat(found) if found else flux.new_zeros((0, len(self.names)))
+        starts = in_lanes(begin, n_star, self._lanes, flux.device)
+        start = torch.cat(starts) if starts else flux.new_zeros((0, len(self.names)))
         star = torch.arange(n_star, device=flux.device)
         solution = levenberg_marquardt(evaluate, star, start, lower, upper, lanes=self._lanes, n_extra=1)
         return self._outward(solution, lower, upper)
@@ -231,7 +230,7 @@ class LabelFit:
     def _outward(self, solution: Solution, lower: Tensor, upper: Tensor) -> Fitted:
         """From pixels to km/s, and from the matrix to the covariance."""
         parameters, free = solution.parameters.clone(), lower < upper
-        at_bound = free & ((parameters <= lower) | (parameters >= upper))
+        lowest, highest = free & (parameters <= lower), free & (parameters >= upper)
         parameters[:, 0] = SPEED_OF_LIGHT * torch.expm1(self.ln_step * parameters[:, 0])
         unit = torch.ones_like(parameters)  # d(km/s) / d(pixel)
         unit[:, 0] = self.ln_step * (SPEED_OF_LIGHT + parameters[:, 0])
@@ -249,12 +248,24 @@ class LabelFit:
             parameters,
             information,
             covariance,
-            free,
-            at_bound,
+            lowest,
+            highest,
             solution.extra[:, 0],
             solution.n_iter,
             solution.result,
         )
+
+
+def _out_of_reach(unknown: Tensor, reach: int) -> Tensor:
+    """Pixels that no velocity fills from an unknown pixel or from beyond the ends, shape (padded pixel,).
+
+    They are the same for all velocities: a fit whose pixels came and went with the velocity would compare sums over
+    different pixels.
+    """
+    fill = (reach, padded(len(unknown)) - len(unknown) + reach)
+    spoilt = torch.nn.functional.pad(unknown.to(torch.float32), fill, value=1.0)
+    window = torch.nn.functional.max_pool1d(spoilt[None, None], 2 * reach + 1, stride=1)
+    return window[0, 0] == 0
 
 
 def _with_priors(point: Linearisation, parameters: Tensor, mean: Tensor, strength: Tensor) -> Linearisation:

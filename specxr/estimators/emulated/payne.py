@@ -5,24 +5,28 @@ Ting et al. 2019, ApJ 879, 69; Sun et al. 2025 (the hot-star paper), section 3.4
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from specxr.emulators.network import ACTIVATIONS, NetworkEmulator
 from specxr.emulators.network_training import Recipe, train_network
-from specxr.estimators.emulated.base import Progress, Trained
+from specxr.estimators.backend import check_choice
+from specxr.estimators.emulated.base import Emulated
+from specxr.estimators.trained import Progress
 from specxr.spectra.training_set import TrainingSet
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Payne(Trained):
+class Payne(Emulated):
     """Labels and radial velocity of each star, with an emulator that is a network.
 
     The network has smooth activations, one layer after another; its spectra, shifted, are fitted to the normalised
     observed ones, every pixel weighted by its inverse variance and by how well the network predicts held-out
-    spectra there. Options of the fit are those of `Trained`.
+    spectra there. Options of the fit are those of `Emulated`.
 
     Parameters
     ----------
@@ -62,13 +66,11 @@ class Payne(Trained):
 
     kind: ClassVar[str] = "payne"
     emulator_type: ClassVar[type[NetworkEmulator]] = NetworkEmulator
+    keeps_checkpoints: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(
-                f"activation {self.activation!r} is not known; one of {list(ACTIVATIONS)} is required."
-            )
+        check_choice("activation", self.activation, ACTIVATIONS)
         if not 0.0 < self.validation < 1.0:
             raise ValueError(
                 f"validation is {self.validation}; a fraction between 0 and 1 of the stars is required, held out to "
@@ -82,29 +84,9 @@ class Payne(Trained):
                 "numbers are required. Correct them."
             )
 
-    def fit(
-        self,
-        training: TrainingSet,
-        progress: Progress | None = None,
-        checkpoint: str | os.PathLike[str] | None = None,
-    ) -> Self:
-        """Train the network.
-
-        Parameters
-        ----------
-        training : TrainingSet
-        progress : callable, optional
-            ``progress(round, max_rounds, rms)``, with the root mean square residual of the held-out spectra.
-        checkpoint : path-like, optional
-            A file in which training is kept while it lasts. Where it exists, training goes on from there and ends
-            as if it had never stopped.
-
-        Returns
-        -------
-        Payne
-            A fitted copy.
-        """
-        training.check()
+    def train_emulator(
+        self, training: TrainingSet, progress: Progress | None, checkpoint: Path | None
+    ) -> tuple[NetworkEmulator, NDArray[np.float64]]:
+        """Train the network; ``progress(round, max_rounds, rms)`` tells the residual of the held-out spectra."""
         recipe = Recipe(**self.training_options)
-        path = None if checkpoint is None else Path(checkpoint)
-        return self._learnt(training, *train_network(training, recipe, self.device, progress, path))
+        return train_network(training, recipe, self.device, progress, checkpoint)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import product
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -18,26 +19,28 @@ from torch import Tensor
 
 from specxr.emulators.kernel import KernelEmulator
 from specxr.emulators.network import scaled_inputs
-from specxr.estimators.emulated.base import Progress, Trained
+from specxr.estimators.backend import check_choice
+from specxr.estimators.emulated.base import Emulated
+from specxr.estimators.trained import Progress
 from specxr.kernels.machines.rbf import Kernel
 from specxr.kernels.machines.ridge import ridge
-from specxr.kernels.machines.selection import Point, Solver, cross_validate, folds_of, train
+from specxr.kernels.machines.selection import MachineSolver, Point, cross_validate, folds_of, train_machines
 from specxr.kernels.machines.svr import Batched, Machines
 from specxr.kernels.machines.svr_reference import Reference
 from specxr.spectra.training_set import TrainingSet
 
-SOLVERS: dict[str, Callable[[Kernel, float], Solver]] = {"torch": Batched, "sklearn": Reference}
-LOSSES = ("epsilon", "squared")
+_SOLVERS: dict[str, Callable[[Kernel, float], MachineSolver]] = {"torch": Batched, "sklearn": Reference}
+_LOSSES = ("epsilon", "squared")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SLAM(Trained):
+class SLAM(Emulated):
     """Labels and radial velocity of each star, with an emulator that is a kernel machine for every pixel.
 
     Labels and flux are scaled to zero mean and unit variance, teff in its logarithm. Every pixel takes the
     hyperparameters, of all combinations of those given, that predict held-out stars best. The labels of an observed
     spectrum maximise the posterior (M-dwarf paper, equation 3), each pixel weighted by its inverse variance and by how
-    well held-out stars are predicted there. Options of the fit are those of `Trained`.
+    well held-out stars are predicted there. Options of the fit are those of `Emulated`.
 
     Parameters
     ----------
@@ -79,9 +82,10 @@ class SLAM(Trained):
         super().__post_init__()
         _check_options(self)
 
-    def _train(
-        self, training: TrainingSet, progress: Progress | None
+    def train_emulator(
+        self, training: TrainingSet, progress: Progress | None, checkpoint: Path | None
     ) -> tuple[KernelEmulator, NDArray[np.float64]]:
+        """Train the machines of all pixels."""
         scaled = _Scaled.of(training, self.device)
         if self.loss == "epsilon" and self.n_folds > len(training):
             raise ValueError(
@@ -104,11 +108,11 @@ class SLAM(Trained):
             points = [Point(*values) for values in product(self.gamma, self.c, self.epsilon)]
             kernels = {gamma: Kernel.of(labels, gamma) for gamma in self.gamma}
             fold = folds_of(len(labels), self.n_folds, self.seed).to(labels.device)
-            solver = SOLVERS[self.solver]
+            solver = _SOLVERS[self.solver]
             mse, md = cross_validate(kernels, flux, usable, points, fold, solver, progress)
             chosen = mse.argmin(dim=0)
-            machines = train(kernels, flux, usable, points, chosen, solver)
-        mse, md = (every.gather(0, chosen[None])[0] for every in (mse, md))
+            machines = train_machines(kernels, flux, usable, points, chosen, solver)
+        mse, md = (values.gather(0, chosen[None])[0] for values in (mse, md))
         return machines, flux.new_tensor(points)[chosen], mse, md
 
 
@@ -187,11 +191,8 @@ def _silent(done: int, total: int, error: float) -> None:
 
 
 def _check_options(slam: SLAM) -> None:
-    for name, known in (("loss", LOSSES), ("solver", tuple(SOLVERS))):
-        if getattr(slam, name) not in known:
-            raise ValueError(
-                f"{name} {getattr(slam, name)!r} is not known; one of {list(known)} is required."
-            )
+    check_choice("loss", slam.loss, _LOSSES)
+    check_choice("solver", slam.solver, _SOLVERS)
     for name in ("c", "gamma", "epsilon"):
         values = getattr(slam, name)
         wrong = [v for v in values if not (np.isfinite(v) and (v > 0 or (v == 0 and name == "epsilon")))]

@@ -19,22 +19,24 @@ from torch import Tensor
 from specxr.content import short_fingerprint
 from specxr.emulators import open_emulator
 from specxr.emulators.polynomial import PolynomialEmulator
+from specxr.estimators.backend import DTYPES, check_backend, check_choice
 from specxr.estimators.base import Block, Output
 from specxr.estimators.lasp.fit import Fitter
 from specxr.estimators.lasp.forward import LN_TEFF, N_PARAMETERS
-from specxr.estimators.lasp.prepare import Prepared, fit_window, instrument_width, prepare
+from specxr.estimators.lasp.labels import infer_labels
+from specxr.estimators.lasp.lines import instrument_width
+from specxr.estimators.lasp.normalise import observe_block
+from specxr.estimators.lasp.prepare import Prepared, fit_window, prepare
 from specxr.estimators.lasp.solvers import SINGLE_START, SOLVERS
-from specxr.estimators.observe import Observed, observe
-from specxr.estimators.outputs import labels_of, outputs_of, spectra_of
+from specxr.estimators.observe import Observed
+from specxr.estimators.outputs import assemble, model_spectra, outputs_of
 from specxr.kernels.least_squares import LANES, in_lanes
 from specxr.spectra.grid import Grid
 from specxr.spectra.line_spread import LineSpread
 from specxr.vocabulary import START, START_INPUTS, Flag
 
 # Changes whenever the labels of the same options and emulator may change.
-CODE_VERSION = "2"
-
-_DTYPES = {"float64": torch.float64, "float32": torch.float32}
+_CODE_VERSION = "3"
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ class LASP:
         """Options and the emulator that produced the labels."""
         return {
             "estimator": "LASP",
-            "estimator_version": CODE_VERSION,
+            "estimator_version": _CODE_VERSION,
             "emulator": self._emulator.name,
             "emulator_source": self._emulator.source or "",
             "emulator_fingerprint": self._emulator.fingerprint,
@@ -203,42 +205,50 @@ class LASP:
 
     def estimate(self, block: Block, spectra: bool = False) -> dict[str, NDArray[Any]]:
         """Fit every star of a block; see ``outputs`` for what comes back."""
-        prepared = self.prepare(block.grid)
-        observed = observe(block, prepared, self.degree, self.quantile, self.weighted)
+        prepared, observed = self.prepare(block.grid), self.observe(block)
         fitter = Fitter(prepared, SOLVERS[self.solver], LANES[prepared.lower.device.type])
         starts, tried = self._starts(block, prepared, observed, fitter.lanes)
         first = fit = fitter.from_starts(observed, starts, tried)
         if self.clean:
             fit = fitter.clean(observed, first)
-        others = {}
+        rivals = {}
         if self.clean:
-            others[Flag.CLEAN_DISAGREES] = first
+            rivals[Flag.CLEAN_DISAGREES] = first
         if self.two_stage:
-            others[Flag.STAGES_DISAGREE] = fitter.second_stage(observed, fit)
-        out = labels_of(self.labels, prepared, observed, fit, others, self.weighted)
-        if spectra:
-            out |= spectra_of(block, prepared, observed, fit, fitter.lanes)
-        return out
+            rivals[Flag.STAGES_DISAGREE] = fitter.second_stage(observed, fit)
+        out = assemble(self.labels, observed, infer_labels(prepared, fit, rivals, self.weighted))
+        if not spectra:
+            return out
+
+        def model(index: Tensor) -> Tensor:
+            rows = fit.solution.parameters[index], observed.flux[index], fit.sqrt_weight[index]
+            return prepared.model.fit_shape(*rows)[1]
+
+        return out | model_spectra(block, observed, fit.sqrt_weight > 0, model, fitter.lanes)
+
+    def observe(self, block: Block) -> Observed:
+        """Cut, normalise and weigh the spectra of a block."""
+        return observe_block(block, self.prepare(block.grid), self.degree, self.quantile, self.weighted)
 
     def _starts(
         self, block: Block, prepared: Prepared, observed: Observed, lanes: int
     ) -> tuple[Tensor, Tensor]:
         """Starts of each star, shapes (fitted, start, 5) and (fitted, start): templates, then what was given."""
-        flux, root = observed.flux, observed.root
+        flux, sqrt_weight = observed.flux, observed.sqrt_weight
 
         def templates(index: Tensor) -> Tensor:
-            parameters, tried = prepared.coarse.starts(flux[index], root[index])
+            parameters, tried = prepared.coarse.starts(flux[index], sqrt_weight[index])
             return torch.cat((parameters, tried[..., None]), dim=2)
 
-        found = in_lanes(templates, len(flux), lanes, flux.device)
-        every = torch.cat(found) if found else flux.new_zeros((0, 1, N_PARAMETERS + 1))
-        starts, tried = every[..., :N_PARAMETERS], every[..., N_PARAMETERS] > 0
+        parts = in_lanes(templates, len(flux), lanes, flux.device)
+        table = torch.cat(parts) if parts else flux.new_zeros((0, 1, N_PARAMETERS + 1))
+        starts, tried = table[..., :N_PARAMETERS], table[..., N_PARAMETERS] > 0
         given = self._given(block, observed, starts[:, 0])
         if self.solver in SINGLE_START:
             starts, tried = starts[:, :1], tried[:, :1]
             if given is not None:
-                usable = torch.isfinite(given).all(dim=1)[:, None]
-                starts = torch.where(usable, given, starts[:, 0])[:, None]
+                known = torch.isfinite(given).all(dim=1)[:, None]
+                starts = torch.where(known, given, starts[:, 0])[:, None]
         elif given is not None:
             starts = torch.cat((starts, given[:, None]), dim=1)
             tried = torch.cat((tried, torch.isfinite(given).all(dim=1)[:, None]), dim=1)
@@ -266,26 +276,14 @@ class LASP:
             self.degree,
             self.vsini,
             self.line_spread or grid.line_spread,
-            _DTYPES[self.dtype],
+            DTYPES[self.dtype],
             torch.device(self.device),
         )
 
 
 def _check_options(lasp: LASP) -> None:
-    allowed = {"solver": tuple(SOLVERS), "dtype": tuple(_DTYPES)}
-    for name, values in allowed.items():
-        if getattr(lasp, name) not in values:
-            raise ValueError(
-                f"{name} {getattr(lasp, name)!r} is not known; one of {list(values)} is required. Choose one of these."
-            )
-    kind = lasp.device.partition(":")[0]
-    if kind not in LANES:
-        raise ValueError(f"device {lasp.device!r} is not known; one of {list(LANES)} is required. Use 'cpu'.")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            "device 'cuda' was asked for, but torch finds no GPU; one is required. Use device='cpu', or install a"
-            " CUDA build of torch on a machine with a GPU."
-        )
+    check_choice("solver", lasp.solver, SOLVERS)
+    check_backend(lasp.device, lasp.dtype)
     if not lasp.window[0] < lasp.window[1]:
         raise ValueError(
             f"window {lasp.window} is empty; a first wavelength below the last one is required. Give it as (first,"

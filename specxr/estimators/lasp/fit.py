@@ -30,12 +30,12 @@ class Fit:
     ----------
     solution : Solution
         One job a star.
-    root : Tensor, shape (star, pixel)
-        Root of the weights of the last fit.
+    sqrt_weight : Tensor, shape (star, pixel)
+        Square root of the weights of the last fit.
     """
 
     solution: Solution
-    root: Tensor
+    sqrt_weight: Tensor
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,11 @@ class Fitter:
     solver: Solver
     lanes: int
 
-    def solve(self, flux: Tensor, root: Tensor, star: Tensor, start: Tensor, tolerance: float) -> Solution:
+    def solve(
+        self, flux: Tensor, sqrt_weight: Tensor, star: Tensor, start: Tensor, tolerance: float
+    ) -> Solution:
         """Fit jobs: spectra ``flux[star]`` from ``start``."""
-        problem = Problem(self.prepared.model, flux, root)
+        problem = Problem(self.prepared.model, flux, sqrt_weight)
         return self.solver(
             problem, star, start, self.prepared.lower, self.prepared.upper, tolerance, self.lanes
         )
@@ -65,53 +67,57 @@ class Fitter:
     def from_starts(self, observed: Observed, starts: Tensor, tried: Tensor) -> Fit:
         """Fit each star from all its starts and keep the lowest cost; shapes (star, start, 5), (star, start)."""
         star, which = torch.nonzero(tried, as_tuple=True)
-        jobs = self.solve(observed.flux, observed.root, star, starts[star, which], TOLERANCE)
-        return Fit(_lowest(jobs, star, len(starts)), observed.root)
+        jobs = self.solve(observed.flux, observed.sqrt_weight, star, starts[star, which], TOLERANCE)
+        return Fit(_lowest(jobs, star, len(starts)), observed.sqrt_weight)
 
     def clean(self, observed: Observed, fit: Fit) -> Fit:
         """Reject outlying pixels and fit again, until the pixels no longer change.
 
         A star whose rejections come back to where they were, or do not end, keeps its last ones.
         """
-        solution, root = fit.solution, fit.root.clone()
-        active = torch.arange(len(root), device=root.device)
+        solution, sqrt_weight = fit.solution, fit.sqrt_weight.clone()
+        active = torch.arange(len(sqrt_weight), device=sqrt_weight.device)
         # A random sum tells masks apart at eight bytes each.
-        key = torch.randint(2**40, root.shape[1:], generator=torch.Generator().manual_seed(0)).to(root.device)
-        seen = ((root > 0) * key).sum(dim=1, keepdim=True)
+        key = torch.randint(2**40, sqrt_weight.shape[1:], generator=torch.Generator().manual_seed(0))
+        key = key.to(sqrt_weight.device)
+        seen = ((sqrt_weight > 0) * key).sum(dim=1, keepdim=True)
         for number in range(MAX_ROUNDS):
             forgiven = FORGIVEN_FIRST if number == 0 else FORGIVEN_LATER
-            used = self._clean_round(observed, solution, root, active, forgiven)
-            changed = (used != (root[active] > 0)).any(dim=1)
+            used = self._clean_round(observed, solution, sqrt_weight, active, forgiven)
+            changed = (used != (sqrt_weight[active] > 0)).any(dim=1)
             sums = (used * key).sum(dim=1, keepdim=True)
             changed &= ~(sums == seen[active]).any(dim=1)
             active, used = active[changed], used[changed]
             if not len(active):
                 break
-            root[active] = torch.where(used, observed.root[active], 0.0)
-            seen = torch.cat((seen, ((root > 0) * key).sum(dim=1, keepdim=True)), dim=1)
-            solution = self._again(observed.flux, root, solution, active, ROUGH_TOLERANCE)
-        everyone = torch.arange(len(root), device=root.device)
-        return Fit(self._again(observed.flux, root, solution, everyone, TOLERANCE), root)
+            sqrt_weight[active] = torch.where(used, observed.sqrt_weight[active], 0.0)
+            seen = torch.cat((seen, ((sqrt_weight > 0) * key).sum(dim=1, keepdim=True)), dim=1)
+            solution = self._again(observed.flux, sqrt_weight, solution, active, ROUGH_TOLERANCE)
+        everyone = torch.arange(len(sqrt_weight), device=sqrt_weight.device)
+        return Fit(self._again(observed.flux, sqrt_weight, solution, everyone, TOLERANCE), sqrt_weight)
 
     def second_stage(self, observed: Observed, fit: Fit) -> Fit:
         """Divide by the fitted shape and fit again, the official pipeline's scheme (Liang et al. 2025, note 11)."""
         shape = self._in_lanes(
             lambda i: (
-                self.prepared.model.fit_shape(fit.solution.parameters[i], observed.flux[i], fit.root[i])[
-                    0
-                ].polynomial
+                self.prepared.model.fit_shape(
+                    fit.solution.parameters[i], observed.flux[i], fit.sqrt_weight[i]
+                )[0].polynomial
             ),
-            len(fit.root),
+            len(fit.sqrt_weight),
         ).clamp(min=LEAST_SHAPE)
-        everyone = torch.arange(len(fit.root), device=fit.root.device)
+        everyone = torch.arange(len(fit.sqrt_weight), device=fit.sqrt_weight.device)
         # Pixels now weigh alike in the corrected flux.
-        return Fit(self._again(observed.flux / shape, fit.root, fit.solution, everyone, TOLERANCE), fit.root)
+        return Fit(
+            self._again(observed.flux / shape, fit.sqrt_weight, fit.solution, everyone, TOLERANCE),
+            fit.sqrt_weight,
+        )
 
     def _again(
-        self, flux: Tensor, root: Tensor, solution: Solution, star: Tensor, tolerance: float
+        self, flux: Tensor, sqrt_weight: Tensor, solution: Solution, star: Tensor, tolerance: float
     ) -> Solution:
         """Fit some stars again from where they are."""
-        found = self.solve(flux, root, star, solution.parameters[star], tolerance)
+        found = self.solve(flux, sqrt_weight, star, solution.parameters[star], tolerance)
         merged = {name: getattr(solution, name).clone() for name in Solution.__dataclass_fields__}
         for name, values in merged.items():
             new = getattr(found, name)
@@ -119,15 +125,15 @@ class Fitter:
         return Solution(**merged)
 
     def _clean_round(
-        self, observed: Observed, solution: Solution, root: Tensor, star: Tensor, forgiven: float
+        self, observed: Observed, solution: Solution, sqrt_weight: Tensor, star: Tensor, forgiven: float
     ) -> Tensor:
         """Pixels to use next, shape (len(star), pixel)."""
 
         def one(index: Tensor) -> Tensor:
             some = star[index]
-            flux, weight = observed.flux[some], root[some]
+            flux, weight = observed.flux[some], sqrt_weight[some]
             _, model = self.prepared.model.fit_shape(solution.parameters[some], flux, weight)
-            usable = observed.root[some] > 0
+            usable = observed.sqrt_weight[some] > 0
             return clean(torch.where(usable, flux - model, 0.0), model, usable, weight > 0, forgiven)
 
         return self._in_lanes(one, len(star))

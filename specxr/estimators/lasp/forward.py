@@ -93,30 +93,30 @@ class ForwardModel:
             return gaussian_kernel(mu, width, self.reach)
         return rotating_gaussian_kernel(mu, width, self.instrument, self.reach)
 
-    def fit_shape(self, parameters: Tensor, flux: Tensor, root: Tensor) -> tuple[ShapeFit, Tensor]:
+    def fit_shape(self, parameters: Tensor, flux: Tensor, sqrt_weight: Tensor) -> tuple[ShapeFit, Tensor]:
         """Fit the shape at given parameters; also the model, polynomial and all, shape (star, pixel).
 
         Parameters
         ----------
         parameters : Tensor, shape (star, 5)
         flux : Tensor, shape (star, pixel)
-        root : Tensor, shape (star, pixel)
-            Root of the weight, 0 where a pixel is not used.
+        sqrt_weight : Tensor, shape (star, pixel)
+            Square root of the weight, 0 where a pixel is not used.
         """
         template = self.template(parameters)
-        fit = self.shape.fit(template * root, flux * root)
+        fit = self.shape.fit(template * sqrt_weight, flux * sqrt_weight)
         return fit, template * fit.polynomial
 
-    def linearise(self, parameters: Tensor, flux: Tensor, root: Tensor) -> Linearisation:
+    def linearise(self, parameters: Tensor, flux: Tensor, sqrt_weight: Tensor) -> Linearisation:
         """Cost, gradient and Gauss-Newton matrix, arguments as for `fit_shape`.
 
         ``extra`` is the least value of the polynomial over the used pixels.
         """
         template, derivatives = self.template_and_derivatives(parameters)
-        template = template * root
-        fit = self.shape.fit(template, flux * root)
-        gradient, hessian = self.shape.reduce(fit, template, derivatives, root)
-        least = torch.where(root > 0, fit.polynomial, torch.inf).amin(-1, keepdim=True)
+        template = template * sqrt_weight
+        fit = self.shape.fit(template, flux * sqrt_weight)
+        gradient, hessian = self.shape.reduce(fit, template, derivatives, sqrt_weight)
+        least = torch.where(sqrt_weight > 0, fit.polynomial, torch.inf).amin(-1, keepdim=True)
         return Linearisation(fit.cost, gradient, hessian, least)
 
 

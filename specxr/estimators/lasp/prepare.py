@@ -8,22 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from specxr.emulators.polynomial import PolynomialEmulator
 from specxr.estimators.lasp.forward import ForwardModel
+from specxr.estimators.lasp.lines import broadened, gaussian_width, instrument_width, rotation_width
 from specxr.estimators.lasp.starts import CoarseGrid
-from specxr.kernels.broadening import TRUNCATION
 from specxr.spectra.grid import Grid
-from specxr.spectra.line_spread import FWHM_TO_SIGMA, LineSpread
+from specxr.spectra.line_spread import LineSpread
 from specxr.vocabulary import SPEED_OF_LIGHT
 
-MAX_VELOCITY = 800.0  # km/s
-SIGMA_BOUNDS = (0.25, 8.0)  # pixels
-ROTATION_BOUNDS = (0.1, 8.0)  # pixels; below the first a rotation cannot be seen
-_FWHM = 1.0 / FWHM_TO_SIGMA
-_USUAL_POWER = 1800.0  # where nothing is known of the instrument: for the starts of fits only
+_MAX_VELOCITY = 800.0  # km/s
 
 
 @dataclass(frozen=True)
@@ -86,67 +81,22 @@ def prepare(
     pixels = fit_window(grid, emulator, window)
     on_grid = emulator.on(grid[pixels].edges, grid.medium, dtype=dtype, device=device)
     ln_step = grid.ln_step
-    farthest = math.log1p(MAX_VELOCITY / SPEED_OF_LIGHT) / ln_step
-    width = SIGMA_BOUNDS
-    instrument = None
-    power = _USUAL_POWER
-    if line_spread is not None:
-        power = float(np.median(line_spread.resolving_power(grid[pixels].wavelength)))
-    sigma = float(np.clip(1.0 / (power * _FWHM * ln_step), 0.5, 5.0))
+    farthest = math.log1p(_MAX_VELOCITY / SPEED_OF_LIGHT) / ln_step
+    line = gaussian_width(grid[pixels], line_spread)
     if rotation:
         widths = instrument_width(emulator, grid[pixels], line_spread)
-        instrument, width, sigma = (
-            float(widths.min()),
-            (ROTATION_BOUNDS[0] ** 2, ROTATION_BOUNDS[1] ** 2),
-            0.25,
-        )
-        on_grid.coefficients = _broaden(on_grid.coefficients, np.sqrt(widths**2 - instrument**2))
-    reach = math.ceil(
-        farthest + width[1] ** (0.5 if rotation else 1.0) + TRUNCATION * (instrument or width[1])
-    )
-    model = ForwardModel.build(on_grid, degree, reach, instrument)
+        line = rotation_width(widths)
+        on_grid.coefficients = broadened(on_grid.coefficients, np.sqrt(widths**2 - widths.min() ** 2))
+    model = ForwardModel.build(on_grid, degree, math.ceil(farthest + line.reach), line.instrument)
     bounds = emulator.bounds
-    lower = [-farthest, width[0], math.log(bounds["teff"][0]), bounds["logg"][0], bounds["feh"][0]]
-    upper = [farthest, width[1], math.log(bounds["teff"][1]), bounds["logg"][1], bounds["feh"][1]]
+    lower = [-farthest, line.bounds[0], math.log(bounds["teff"][0]), bounds["logg"][0], bounds["feh"][0]]
+    upper = [farthest, line.bounds[1], math.log(bounds["teff"][1]), bounds["logg"][1], bounds["feh"][1]]
     return Prepared(
         pixels,
         ln_step,
         model,
-        CoarseGrid.build(model, bounds, sigma),
+        CoarseGrid.build(model, bounds, line.start),
         torch.tensor(lower, dtype=dtype, device=device),
         torch.tensor(upper, dtype=dtype, device=device),
         emulator.boundaries,
     )
-
-
-def instrument_width(
-    emulator: PolynomialEmulator, grid: Grid, line_spread: LineSpread | None
-) -> NDArray[np.float64]:
-    """Width [pixels] of the instrument's Gaussian beyond what the emulator already has, shape (wavelength,)."""
-    if line_spread is None:
-        raise ValueError(
-            "v sin i was asked for, but neither the cube's wavelengths nor the estimator say how broad the instrument"
-            " makes lines; a line spread is required. Pass line_spread=LineSpread.constant(...), or set it on the cube."
-        )
-    power = line_spread.resolving_power(grid.wavelength)
-    square = 1.0 / power**2
-    square = square - (1.0 / emulator.resolving_power**2 if emulator.resolving_power else 0.0)
-    least = 0.3 * _FWHM * grid.ln_step
-    if not (square > least**2).all():
-        raise ValueError(
-            f"the resolving power of the spectra reaches {np.max(power):.0f}; that of the emulator is"
-            f" {emulator.resolving_power or math.inf:.0f}, and lines must be broader than the emulator's by 0.3 pixels"
-            " for v sin i to be fitted. Use an emulator of higher resolving power."
-        )
-    return np.sqrt(square) / (_FWHM * grid.ln_step)
-
-
-def _broaden(rows: Tensor, width: NDArray[np.float64]) -> Tensor:
-    """Convolve with Gaussians whose width [pixels] changes along the pixels; shape (term, wavelength)."""
-    if not width.any():
-        return rows
-    n = len(width)
-    distance = np.arange(n)[:, None] - np.arange(n)
-    weight = np.exp(-0.5 * (distance / np.maximum(width, 1e-3)[:, None]) ** 2)
-    weight /= weight.sum(axis=1, keepdims=True)
-    return rows @ torch.from_numpy(weight.T).to(rows.device, rows.dtype)

@@ -24,17 +24,17 @@ class Problem:
     Attributes
     ----------
     model : ForwardModel
-    flux, root : Tensor, shape (star, pixel)
-        Normalised flux and the root of the weight.
+    flux, sqrt_weight : Tensor, shape (star, pixel)
+        Normalised flux and the square root of the weight.
     """
 
     model: ForwardModel
     flux: Tensor
-    root: Tensor
+    sqrt_weight: Tensor
 
     def linearise(self, parameters: Tensor, star: Tensor) -> Linearisation:
         """Cost, gradient and Gauss-Newton matrix at parameters (job, 5) of stars (job,)."""
-        return self.model.linearise(parameters, self.flux[star], self.root[star])
+        return self.model.linearise(parameters, self.flux[star], self.sqrt_weight[star])
 
 
 # (problem, star, start, lower, upper, tolerance, lanes) -> Solution, see ``least_squares``.
@@ -70,19 +70,19 @@ def solve_curve_fit(
     result = torch.full((len(star),), int(Result.CONVERGED), dtype=torch.uint8, device=start.device)
     bounds = (lower.double().cpu().numpy(), upper.double().cpu().numpy())
     for job in range(len(star)):
-        flux, root = problem.flux[star[job]][None], problem.root[star[job]][None]
+        flux, sqrt_weight = problem.flux[star[job]][None], problem.sqrt_weight[star[job]][None]
         count = 0
 
         def model(
-            _: object, *parameters: float, flux: Tensor = flux, root: Tensor = root
+            _: object, *parameters: float, flux: Tensor = flux, sqrt_weight: Tensor = sqrt_weight
         ) -> NDArray[np.float64]:
             nonlocal count
             count += 1
             point = torch.tensor([parameters], dtype=flux.dtype, device=flux.device)
-            value = problem.model.fit_shape(point, flux, root)[1] * root
+            value = problem.model.fit_shape(point, flux, sqrt_weight)[1] * sqrt_weight
             return value[0].double().cpu().numpy()
 
-        wanted = (flux * root)[0].double().cpu().numpy()
+        wanted = (flux * sqrt_weight)[0].double().cpu().numpy()
         begin = np.clip(start[job].double().cpu().numpy(), *bounds)
         try:
             best, _ = curve_fit(model, np.arange(len(wanted)), wanted, p0=begin, bounds=bounds)

@@ -18,7 +18,7 @@ from specxr.kernels.shape import ShapeBasis, padded
 
 # A low-degree shape is taken off before correlating: enough for extinction and flux calibration, while the broad
 # lines of hot stars are left.
-DEGREE = 15
+_DEGREE = 15
 _LEAST_SHAPE = 1e-3  # of the median flux; below it a relative residual says nothing
 SHIFTS = range(-10, 11, 2)  # pixels; lines are about 2.4 pixels wide
 
@@ -82,7 +82,7 @@ class CoarseGrid:
         parameters[:, LN_TEFF] = labels[:, 0].log()
         parameters[:, LOGG:] = labels[:, 1:]
         flux = model.template(parameters)
-        basis = ShapeBasis(DEGREE, int(model.shape.inside.sum()), flux.dtype, flux.device)
+        basis = ShapeBasis(_DEGREE, int(model.shape.inside.sum()), flux.dtype, flux.device)
         lines = _without_shape(basis, flux * basis.inside, basis.inside.expand_as(flux))
         shifted, moved = [], []
         for shift in SHIFTS:
@@ -97,7 +97,7 @@ class CoarseGrid:
         band = torch.tensor([teff.index(row[0]) for row in rows], device=flux.device).repeat(len(SHIFTS))
         return cls(torch.cat(moved), templates.to(torch.float32).mT.contiguous(), basis, band, teff)
 
-    def starts(self, flux: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
+    def starts(self, flux: Tensor, sqrt_weight: Tensor) -> tuple[Tensor, Tensor]:
         """Parameters that the fits of each star begin with; arguments as for ``ForwardModel.fit_shape``.
 
         Returns
@@ -107,7 +107,7 @@ class CoarseGrid:
         tried : Tensor of bool, shape (star, start)
             Which of them to try; the first always.
         """
-        lines = _without_shape(self.basis, flux * root, root)
+        lines = _without_shape(self.basis, flux * sqrt_weight, sqrt_weight)
         score = (lines.to(torch.float32) @ self.templates)[:, : len(self.parameters)]
         # The best template at each temperature, and which temperatures to try.
         template = torch.stack(
@@ -125,9 +125,9 @@ class CoarseGrid:
         return templates[score[:, templates].argmax(dim=1)]
 
 
-def _without_shape(basis: ShapeBasis, flux: Tensor, root: Tensor) -> Tensor:
-    """Return relative residuals of a low-degree polynomial fit, times the root of the weight."""
-    fit = basis.fit(root, flux)
+def _without_shape(basis: ShapeBasis, flux: Tensor, sqrt_weight: Tensor) -> Tensor:
+    """Return relative residuals of a low-degree polynomial fit, times the square root of the weight."""
+    fit = basis.fit(sqrt_weight, flux)
     # A pixel that stands far out (a cosmic ray, an emission line) must not decide the correlation.
     relative = (fit.residual / fit.polynomial.clamp(min=_LEAST_SHAPE)).clamp(-1.0, 0.5)
     return torch.where(fit.polynomial > _LEAST_SHAPE, relative, 0.0)

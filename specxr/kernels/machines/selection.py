@@ -24,7 +24,7 @@ class Point(NamedTuple):
     epsilon: float
 
 
-class Solver(Protocol):
+class MachineSolver(Protocol):
     """A solver for one kernel and one penalty: ``svr.Batched`` or ``svr_reference.Reference``."""
 
     def search(self, flux: Tensor, usable: Tensor, epsilon: Tensor) -> Machines:
@@ -46,7 +46,7 @@ def cross_validate(
     usable: Tensor,
     points: Sequence[Point],
     fold: Tensor,
-    solver: Callable[[Kernel, float], Solver],
+    solver: Callable[[Kernel, float], MachineSolver],
     report: Callable[[int, int, float], None],
 ) -> tuple[Tensor, Tensor]:
     """Deviations of held-out stars at each choice of the hyperparameters.
@@ -91,13 +91,13 @@ def cross_validate(
     return squares / n_usable, sums / n_usable
 
 
-def train(
+def train_machines(
     kernels: Mapping[float, Kernel],
     flux: Tensor,
     usable: Tensor,
     points: Sequence[Point],
     chosen: Tensor,
-    solver: Callable[[Kernel, float], Solver],
+    solver: Callable[[Kernel, float], MachineSolver],
 ) -> Machines:
     """Train each pixel on all stars with its own hyperparameters, ``points[chosen]``; the rest as above."""
     dual, intercept = torch.zeros_like(flux), flux.new_zeros(flux.shape[1])

@@ -1,0 +1,86 @@
+"""From the parameters of a LASP fit to labels in their units, with covariances and flags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from specxr.estimators.lasp.fit import Fit
+from specxr.estimators.lasp.forward import FEH, LN_TEFF, LOGG, MU, N_PARAMETERS, SIGMA
+from specxr.estimators.lasp.prepare import Prepared
+from specxr.estimators.outputs import Inferred, blanked
+from specxr.vocabulary import SPEED_OF_LIGHT, Flag
+
+# Parameters of the fit in the order of the labels: rv, teff, logg, feh, width of the lines.
+_ORDER = [MU, LN_TEFF, LOGG, FEH, SIGMA]
+_TEFF = 1
+_NEAR = 0.01  # relative distance from a temperature where the emulator changes regime
+
+
+def infer_labels(prepared: Prepared, fit: Fit, rivals: Mapping[Flag, Fit], weighted: bool) -> Inferred:
+    """Labels of the fitted stars.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    fit : Fit
+        The fit that gives the labels.
+    rivals : mapping of Flag to Fit
+        Fits that should agree within the errors, and the flag of a star for which one does not.
+    weighted : bool
+        Whether the weights were inverse variances.
+    """
+    solution = fit.solution
+    values, covariance, singular = _physical(prepared, fit, weighted)
+    values, covariance = blanked(values, covariance, solution.result, singular)
+    flags = ~(solution.extra[:, 0] > 0) * int(Flag.NEGATIVE_SHAPE)
+    for boundary in prepared.boundaries:
+        flags |= ((values[:, _TEFF] / boundary - 1.0).abs() < _NEAR) * int(Flag.AT_REGIME_BOUNDARY)
+    for flag, rival in rivals.items():
+        flags |= _disagree(values, covariance, *_physical(prepared, rival, weighted)[:2]) * int(flag)
+    return Inferred(
+        values,
+        covariance,
+        (solution.parameters <= prepared.lower)[:, _ORDER],
+        (solution.parameters >= prepared.upper)[:, _ORDER],
+        solution.cost,
+        (fit.sqrt_weight > 0).sum(-1),
+        solution.n_iter,
+        solution.result,
+        flags,
+        prepared.n_pixel,
+    )
+
+
+def _physical(prepared: Prepared, fit: Fit, weighted: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Labels (star, 5), their covariance (star, 5, 5), and where it cannot be had (star,).
+
+    Covariance as in Liang et al. (2025), section 2.2, step 9, with the pixels used as their p.
+    """
+    p = fit.solution.parameters.double()
+    inverse, info = torch.linalg.inv_ex(fit.solution.hessian.double())
+    singular = (info != 0) | ~torch.isfinite(inverse).flatten(1).all(-1)
+    if not weighted:
+        freedom = ((fit.sqrt_weight > 0).sum(-1) - N_PARAMETERS).clamp(min=1)
+        inverse = inverse * (fit.solution.cost.double() / freedom)[:, None, None]
+    pixel_velocity = SPEED_OF_LIGHT * prepared.ln_step
+    teff, one = p[:, LN_TEFF].exp(), torch.ones_like(p[:, MU])
+    rv = SPEED_OF_LIGHT * torch.expm1(prepared.ln_step * p[:, MU])
+    width, by_width = pixel_velocity * p[:, SIGMA], pixel_velocity * one
+    if prepared.model.instrument is not None:  # the parameter is the square of v sin i
+        vsini = p[:, SIGMA].sqrt()
+        width, by_width = pixel_velocity * vsini, 0.5 * pixel_velocity / vsini
+    values = torch.stack((rv, teff, p[:, LOGG], p[:, FEH], width), dim=1)
+    by_mu = pixel_velocity * torch.exp(prepared.ln_step * p[:, MU])
+    slopes = torch.stack((by_mu, teff, one, one, by_width), dim=1)
+    covariance = inverse[:, _ORDER][:, :, _ORDER] * slopes[:, :, None] * slopes[:, None]
+    return values, covariance, singular
+
+
+def _disagree(values: Tensor, covariance: Tensor, rival: Tensor, covariance_of_rival: Tensor) -> Tensor:
+    """Whether any label differs by more than the errors of both, added in quadrature; shape (star,)."""
+    variance = (covariance + covariance_of_rival).diagonal(dim1=-2, dim2=-1)
+    # A difference that cannot be judged is no agreement.
+    return ~((values - rival).abs() <= variance.clamp(min=0).sqrt()).all(-1)

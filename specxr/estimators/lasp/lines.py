@@ -1,0 +1,99 @@
+"""What broadens lines in a LASP fit: the instrument beyond the emulator, and the star; widths and their bounds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from specxr.emulators.polynomial import PolynomialEmulator
+from specxr.kernels.broadening import TRUNCATION
+from specxr.spectra.grid import Grid
+from specxr.spectra.line_spread import FWHM_TO_SIGMA, LineSpread
+
+_SIGMA_BOUNDS = (0.25, 8.0)  # pixels
+_ROTATION_BOUNDS = (0.1, 8.0)  # pixels; below the first a rotation cannot be seen
+_FWHM = 1.0 / FWHM_TO_SIGMA
+_USUAL_POWER = 1800.0  # where nothing is known of the instrument; only the starts of fits depend on it
+_LEAST_WIDTH = 0.3  # pixels by which lines must be broader than the emulator's for v sin i to be fitted
+
+
+@dataclass(frozen=True)
+class LineWidth:
+    """The parameter of a fit that widens lines.
+
+    Attributes
+    ----------
+    bounds : (float, float)
+        Range of the parameter: the width [pixels], or the square of v sin i [pixels^2].
+    start : float
+        Value at which fits begin.
+    instrument : float or None
+        Least width [pixels] of the instrument's Gaussian, where v sin i is fitted.
+    reach : float
+        Half width [pixels] of the widest profile.
+    """
+
+    bounds: tuple[float, float]
+    start: float
+    instrument: float | None
+    reach: float
+
+
+def gaussian_width(grid: Grid, line_spread: LineSpread | None) -> LineWidth:
+    """One Gaussian for the instrument and the star together; grid of shape (wavelength,)."""
+    power = _USUAL_POWER
+    if line_spread is not None:
+        power = float(np.median(line_spread.resolving_power(grid.wavelength)))
+    start = float(np.clip(1.0 / (power * _FWHM * grid.ln_step), 0.5, 5.0))
+    return LineWidth(_SIGMA_BOUNDS, start, None, _SIGMA_BOUNDS[1] + TRUNCATION * _SIGMA_BOUNDS[1])
+
+
+def rotation_width(widths: NDArray[np.float64]) -> LineWidth:
+    """Rotation on top of the instrument's Gaussians, whose widths [pixels] have the shape (wavelength,)."""
+    instrument = float(widths.min())
+    low, high = _ROTATION_BOUNDS
+    return LineWidth((low**2, high**2), 0.25, instrument, high + TRUNCATION * instrument)
+
+
+def instrument_width(
+    emulator: PolynomialEmulator, grid: Grid, line_spread: LineSpread | None
+) -> NDArray[np.float64]:
+    """Width [pixels] of the instrument's Gaussian beyond what the emulator already has, shape (wavelength,).
+
+    Raises
+    ------
+    ValueError
+        Nothing is known of the instrument, or its lines are hardly broader than the emulator's.
+    """
+    if line_spread is None:
+        raise ValueError(
+            "v sin i was requested, but neither the cube's wavelengths nor the estimator say how broad the instrument"
+            " makes lines; a line spread is required. Pass line_spread=LineSpread.constant(...), or set it on the cube."
+        )
+    power = line_spread.resolving_power(grid.wavelength)
+    square = 1.0 / power**2
+    square = square - (1.0 / emulator.resolving_power**2 if emulator.resolving_power else 0.0)
+    least = _LEAST_WIDTH * _FWHM * grid.ln_step
+    if not (square > least**2).all():
+        raise ValueError(
+            f"the resolving power of the spectra reaches {np.max(power):.0f}; that of the emulator is"
+            f" {emulator.resolving_power or math.inf:.0f}, and lines must be broader than the emulator's by"
+            f" {_LEAST_WIDTH} pixels for v sin i to be fitted. Use an emulator of higher resolving power."
+        )
+    return np.sqrt(square) / (_FWHM * grid.ln_step)
+
+
+def broadened(rows: Tensor, width: NDArray[np.float64]) -> Tensor:
+    """Convolve with Gaussians whose width [pixels] changes along the pixels; shape (term, wavelength)."""
+    if not width.any():
+        return rows
+    n = len(width)
+    distance = np.arange(n)[:, None] - np.arange(n)
+    weight = np.exp(-0.5 * (distance / np.maximum(width, 1e-3)[:, None]) ** 2)
+    weight /= weight.sum(axis=1, keepdims=True)
+    return rows @ torch.from_numpy(weight.T).to(rows.device, rows.dtype)

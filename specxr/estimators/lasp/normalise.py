@@ -1,0 +1,66 @@
+"""How LASP normalises and weighs: the flux over a quantile of it, every pixel alike or by its inverse variance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from specxr.estimators.base import Block
+from specxr.estimators.lasp.forward import N_PARAMETERS
+from specxr.estimators.lasp.prepare import Prepared
+from specxr.estimators.observe import Normalised, Observed, observe
+from specxr.vocabulary import UNUSABLE
+
+
+def observe_block(block: Block, prepared: Prepared, degree: int, quantile: float, weighted: bool) -> Observed:
+    """The spectra of a block as a LASP fit needs them.
+
+    Parameters
+    ----------
+    block : Block
+    prepared : Prepared
+    degree : int
+        Degree of the shape polynomial, which says how many pixels are needed.
+    quantile : float
+        Quantile of the flux over the usable pixels by which the flux is divided.
+    weighted : bool
+        Whether pixels weigh by their inverse variance.
+    """
+
+    def normalise(flux: NDArray[Any], ivar: NDArray[Any], good: NDArray[np.bool_]) -> Normalised:
+        n_good = good.sum(axis=1)
+        scale = _quantile(flux, good, n_good, quantile)
+        fine = np.isfinite(scale) & (scale > 0)
+        used = good & fine[:, None]
+        over_scale = np.divide(flux, scale[:, None], out=np.zeros(flux.shape), where=used)
+        sqrt_weight = used.astype("f8")
+        if weighted:
+            np.sqrt(ivar, out=sqrt_weight, where=used, casting="unsafe")
+            sqrt_weight *= np.where(fine, scale, 0.0)[:, None]
+        return Normalised(
+            torch.from_numpy(over_scale),
+            torch.from_numpy(sqrt_weight),
+            torch.from_numpy(scale)[:, None],
+            n_good,
+            fine,
+        )
+
+    least = degree + 1 + N_PARAMETERS
+    return observe(block, prepared.pixels, UNUSABLE, normalise, least=least, like=prepared.lower)
+
+
+def _quantile(
+    flux: NDArray[Any], good: NDArray[np.bool_], n_good: NDArray[np.int64], quantile: float
+) -> NDArray[np.float64]:
+    """Quantile over the good pixels by linear interpolation, NaN where there are none, shape (star,)."""
+    ordered = np.sort(np.where(good, flux, np.asarray(np.inf, flux.dtype)), axis=1)
+    position = quantile * np.maximum(n_good - 1, 0)
+    low = np.floor(position).astype(int)
+    high = np.minimum(low + 1, np.maximum(n_good - 1, 0))
+    star, part = np.arange(len(flux)), position - low
+    ordered[n_good == 0] = 0.0  # infinite otherwise, and not to be calculated with
+    below, above = ordered[star, low].astype("f8"), ordered[star, high].astype("f8")
+    return np.where(n_good > 0, (1.0 - part) * below + part * above, np.nan)
