@@ -2,12 +2,15 @@
 
     python recipes/a_star_cost_maps.py [--shared ../shared] [--out docs/images/a_star_cost_maps.png]
 
-At each point of the map [Fe/H], radial velocity, line width and shape are fitted. Printed: the lowest cost from each of
-LASP's starts, and the cost with the official labels held.
+At each point of the map [Fe/H], radial velocity, line width and shape are fitted. The recipe prints the lowest cost
+from each of LASP's starts, and the cost where the official labels are held. Expected time: three minutes on one core;
+`--small` takes some seconds. The only file that is written is `--out`.
 """
 
 import argparse
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,21 +29,35 @@ from specxr.estimators.observe import Observed
 from specxr.kernels.least_squares import LANES, levenberg_marquardt
 from specxr.readers.lamost_lrs import GRID, read_spectrum
 
-# Between 6,300 and 11,000 K, S/N_g > 60; chosen to show one minimum, two, and the boundaries at 7000 and 9000 K.
-N_STARS = 10
-TEFF = np.geomspace(6000, 13000, 60)
-LOGG_GRID = np.linspace(2.4, 5.2, 24)
+
+@dataclass(frozen=True)
+class Map:
+    """Number of stars, and temperatures [K] and gravities of the map.
+
+    The stars lie between 6,300 and 11,500 K and have S/N_g > 60. Ten of them show maps with one minimum and with two,
+    and the boundaries of the emulator at 7000 and 9000 K.
+    """
+
+    n_stars: int
+    teff: np.ndarray
+    logg: np.ndarray
 
 
-def choose(table: pd.DataFrame) -> pd.DataFrame:
-    """Ten A stars spread evenly over the official temperatures."""
+LARGE = Map(10, np.geomspace(6000, 13000, 60), np.linspace(2.4, 5.2, 24))
+SMALL = Map(2, np.geomspace(6000, 13000, 5), np.linspace(2.4, 5.2, 3))
+
+
+def choose(table: pd.DataFrame, n_stars: int) -> pd.DataFrame:
+    """A stars spread evenly over the official temperatures."""
     bright = table[(table.type == "A") & (table.snrg > 60) & table.teff.between(6300, 11500)].sort_values(
         "teff"
     )
-    return bright.iloc[np.linspace(0, len(bright) - 1, N_STARS).round().astype(int)].reset_index(drop=True)
+    return bright.iloc[np.linspace(0, len(bright) - 1, n_stars).round().astype(int)].reset_index(drop=True)
 
 
-def held_cost(prepared: Prepared, observed: Observed, star: torch.Tensor, labels: torch.Tensor, n_held: int):
+def held_cost(
+    prepared: Prepared, observed: Observed, star: torch.Tensor, labels: torch.Tensor, n_held: int
+) -> torch.Tensor:
     """Lowest cost with the first ``n_held`` of (ln Teff, logg, [Fe/H]) held; labels of shape (job, 3)."""
     start = prepared.coarse.starts(observed.flux, observed.sqrt_weight)[0][star, 0]
     start[:, LN_TEFF:] = labels
@@ -59,9 +76,9 @@ def held_cost(prepared: Prepared, observed: Observed, star: torch.Tensor, labels
     ).cost
 
 
-def cost_maps(prepared: Prepared, observed: Observed) -> np.ndarray:
+def cost_maps(prepared: Prepared, observed: Observed, points_of: Map) -> np.ndarray:
     """Cost on the map, shape (star, logg, teff): the lower of two starts in [Fe/H]."""
-    teff, logg = np.meshgrid(np.log(TEFF), LOGG_GRID)
+    teff, logg = np.meshgrid(np.log(points_of.teff), points_of.logg)
     points = torch.from_numpy(np.column_stack([teff.ravel(), logg.ravel()]))
     n_star, n_point = len(observed.flux), len(points)
     star = torch.arange(n_star).repeat_interleave(n_point)
@@ -74,14 +91,18 @@ def cost_maps(prepared: Prepared, observed: Observed) -> np.ndarray:
     return torch.minimum(*costs).reshape(n_star, *teff.shape).numpy()
 
 
-def draw(table: pd.DataFrame, maps: np.ndarray, ends: list[np.ndarray], best: pd.DataFrame) -> Figure:
+def draw(
+    size: Map, table: pd.DataFrame, maps: np.ndarray, ends: list[np.ndarray], best: pd.DataFrame
+) -> Figure:
     figure = Figure(figsize=(15, 6.4), layout="constrained")
-    axes = figure.subplots(2, N_STARS // 2, sharex=True, sharey=True).ravel()
+    axes = figure.subplots(2, size.n_stars // 2, sharex=True, sharey=True).ravel()
     levels = [0, 0.002, 0.01, 0.03, 0.1, 0.3, 1, 3]
     norm = BoundaryNorm(levels, 256, extend="max")
     for i, ax in enumerate(axes):
         excess = maps[i] / best.chi2[i] - 1
-        shown = ax.contourf(TEFF, LOGG_GRID, excess, levels=levels, norm=norm, cmap="cividis_r", extend="max")
+        shown = ax.contourf(
+            size.teff, size.logg, excess, levels=levels, norm=norm, cmap="cividis_r", extend="max"
+        )
         for boundary in (7000, 9000):
             ax.axvline(boundary, color="0.5", linewidth=0.8, linestyle=":")
         ax.plot(ends[i][:, 0], ends[i][:, 1], "o", ms=5, mfc="none", mec="white", label="ends of the starts")
@@ -91,8 +112,8 @@ def draw(table: pd.DataFrame, maps: np.ndarray, ends: list[np.ndarray], best: pd
         ax.set_xscale("log")
         ax.set_xticks([6000, 7000, 8000, 9000, 10000, 12000], labels=["6", "7", "8", "9", "10", "12"])
         ax.minorticks_off()
-        ax.set_xlim(TEFF[0], TEFF[-1])
-        ax.set_ylim(LOGG_GRID[-1], LOGG_GRID[0])
+        ax.set_xlim(size.teff[0], size.teff[-1])
+        ax.set_ylim(size.logg[-1], size.logg[0])
     axes[0].legend(fontsize=7, loc="lower right")
     figure.supxlabel("Teff [1000 K]")
     figure.supylabel("log g [dex]")
@@ -100,13 +121,25 @@ def draw(table: pd.DataFrame, maps: np.ndarray, ends: list[np.ndarray], best: pd
     return figure
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shared", type=Path, default=Path(os.environ.get("SPECXR_SHARED", "../shared")))
-    parser.add_argument("--out", type=Path, default=Path("docs/images/a_star_cost_maps.png"))
-    options = parser.parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    default = Path(os.environ.get("SPECXR_SHARED", "../shared"))
+    parser.add_argument("--shared", type=Path, default=default, help="folder of shared data (%(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("docs/images/a_star_cost_maps.png"), help="figure (%(default)s)"
+    )
+    parser.add_argument("--small", action="store_true", help="two stars and a coarse map, in seconds")
+    options = parser.parse_args(argv)
+    torch.set_num_threads(1)
     shared = options.shared / "data"
-    table = choose(pd.read_csv(shared / "lamost_dr10/labels.csv"))
+    if not shared.exists():
+        raise SystemExit(
+            f"{shared} is absent; the shared data are required. Set SPECXR_SHARED or give --shared."
+        )
+    size = SMALL if options.small else LARGE
+    table = choose(pd.read_csv(shared / "lamost_dr10/labels.csv"), size.n_stars)
     spectra = [read_spectrum(shared / "lamost_dr10/fits" / name) for name in table.file]
     block = Block(GRID, *(np.stack([getattr(s, name) for s in spectra]) for name in ("flux", "ivar", "mask")))
     lasp = LASP(shared / "elodie/elodie32_flux_tgm_4199_5700.fits")
@@ -114,7 +147,7 @@ def main() -> None:
     observed = lasp.observe(block)
     best = pd.DataFrame({k: v for k, v in lasp.estimate(block).items() if v.ndim == 1})
     official = torch.from_numpy(np.column_stack([np.log(table.teff), table.logg, table.feh]))
-    held = held_cost(prepared, observed, torch.arange(N_STARS), official, 3).numpy()
+    held = held_cost(prepared, observed, torch.arange(size.n_stars), official, 3).numpy()
 
     starts, tried = prepared.coarse.starts(observed.flux, observed.sqrt_weight)
     fitter = Fitter(prepared, solve_lm, LANES["cpu"])
@@ -122,7 +155,7 @@ def main() -> None:
     print(
         "   official            ours                cost at the official labels / ours; where single starts end"
     )
-    for i in range(N_STARS):
+    for i in range(size.n_stars):
         used = starts[i][tried[i]]
         jobs = fitter.solve(observed.flux, observed.sqrt_weight, torch.full((len(used),), i), used, 1e-6)
         end = jobs.parameters.numpy()
@@ -135,10 +168,9 @@ def main() -> None:
             f" {best.feh[i]:5.2f}   {held[i] / best.chi2[i]:6.3f}   {shown}"
         )
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    draw(table, cost_maps(prepared, observed), ends, best).savefig(options.out, dpi=80)
+    draw(size, table, cost_maps(prepared, observed, size), ends, best).savefig(options.out, dpi=80)
     print(f"drawn: {options.out}")
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     main()

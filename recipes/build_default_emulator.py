@@ -1,19 +1,22 @@
-"""Make the embedded emulator from the PyPI package ``thedoppler`` (MIT), and measure what that costs.
+"""Make the embedded emulator from the PyPI package ``thedoppler`` (MIT), and measure its difference from the source.
 
-The source are two cubic Cannon models of continuum-normalised flux, not broadened, 3000-18000 Angstrom in
+The source consists of two cubic Cannon models of continuum-normalised flux, not broadened, 3000-18000 Angstrom in
 steps of 0.1 Angstrom in air. They are blended, brought to vacuum, broadened to R = 4000 and rebinned to a
-third of LAMOST's pixels. In a throwaway directory DIR:
+third of LAMOST's pixels. With a temporary folder DIR:
 
     pip install --no-deps --target DIR thedoppler==1.1.32
     PYTHONPATH=DIR python recipes/build_default_emulator.py
 
-With ``--check`` nothing is written; only the residuals of the committed emulator are printed.
+With ``--check`` nothing is written; only the residuals of the committed emulator are printed. Otherwise two files are
+written to ``--out``, which is the folder of the package's data by default. Expected time: two minutes on one core;
+``--small`` takes some seconds once the package is there.
 """
 
 from __future__ import annotations
 
 import argparse
 import pickle
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
@@ -23,7 +26,7 @@ import numpy as np
 import torch
 
 import specxr
-from specxr.emulators import PolynomialEmulator, default, write_safetensors
+from specxr.emulators import PolynomialEmulator, open_emulator, write_safetensors
 from specxr.kernels.rebin import rebin
 from specxr.vocabulary import SPEED_OF_LIGHT
 
@@ -33,36 +36,44 @@ FILES = (
     "cannongrid_3000_18000_hotdwarfs_norm_cubic_model.pkl",
 )
 DATA = Path(specxr.__file__).parent / "data"
-BLEND = (7500.0, 8500.0)  # K; chosen by measurement, see docs/design/emulators.md
+BLEND = (7500.0, 8500.0)  # range of the blend [K]; chosen by measurement, see docs/design/emulators.md
 
 LAMOST = np.arange(35682 - 0.5, 39590 + 1.0) * 1e-4  # edges of LAMOST's pixels, log10 Angstrom
-MARGIN = 20  # LAMOST pixels beyond either end, for velocities and line wings
+MARGIN = 20  # pixels of LAMOST beyond either end, for velocities and line wings
 STEP = 1e-4 / 3
-FINE = STEP / 10  # resolves the source's pixels
-# Unbroadened lines would alias on these pixels, to errors of 8e-4 (rms) at R = 1800.
+FINE = STEP / 10  # as fine as the pixels of the source
+# Lines that are not broadened would alias on these pixels, with errors of 8e-4 (rms) at R = 1800.
 RESOLVING_POWER = 4000.0
 LAMOST_RESOLVING_POWER = 1800.0
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--check", action="store_true", help="only measure the committed emulator")
-    only_check = parser.parse_args().check
+    parser.add_argument(
+        "--out", type=Path, default=DATA, help="folder for the emulator and its licence (%(default)s)"
+    )
+    parser.add_argument("--small", action="store_true", help="with --check: measure on a few stars only")
+    options = parser.parse_args(argv)
 
     source, licence = read_source()
-    if not only_check:
-        write_safetensors(compact(source), DATA / "default_emulator.safetensors")
+    if not options.check:
+        options.out.mkdir(parents=True, exist_ok=True)
+        write_safetensors(compact(source), options.out / "default_emulator.safetensors")
         origin = (
             "default_emulator.safetensors is derived from the Cannon models in the Python package\n"
             f"thedoppler {VERSION} (https://github.com/dnidever/doppler), which come under this licence:\n\n"
         )
-        (DATA / "default_emulator.LICENSE").write_text(origin + licence)
-    size = (DATA / "default_emulator.safetensors").stat().st_size
-    print(f"default emulator: {size / 1e6:.2f} MB, fingerprint {default().fingerprint[:16]}")
+        (options.out / "default_emulator.LICENSE").write_text(origin + licence)
+    path = options.out / "default_emulator.safetensors"
+    emulator = open_emulator(path)
+    print(f"{path}: {path.stat().st_size / 1e6:.2f} MB, fingerprint {emulator.fingerprint[:16]}")
     print(f"difference from its source on LAMOST's pixels at R = {LAMOST_RESOLVING_POWER:.0f}:")
     for low, high in ((4300.0, BLEND[0]), BLEND, (BLEND[1], 25000.0)):
         for fastest in (0.0, 300.0):
-            rms, largest = residual(source, default(), (low, high), fastest)
+            rms, largest = residual(source, emulator, (low, high), fastest, 3 if options.small else 50)
             print(f"  {low:5.0f}-{high:5.0f} K, to {fastest:3.0f} km/s:  rms {rms:.1e}  max {largest:.1e}")
 
 
@@ -74,8 +85,8 @@ def read_source() -> tuple[PolynomialEmulator, str]:
     except PackageNotFoundError:
         package = None
     if spec is None or spec.origin is None or package is None or package.version != VERSION:
-        found = "not installed" if package is None else f"version {package.version}"
-        raise SystemExit(f"thedoppler is {found}; {VERSION} is required; see the first lines of {__file__}.")
+        state = "not installed" if package is None else f"version {package.version}"
+        raise SystemExit(f"thedoppler is {state}; {VERSION} is required. See the first lines of {__file__}.")
     models = [read_cannon(Path(spec.origin).parent / "data" / name) for name in FILES]
     wavelength, powers = models[0]["wavelength"], models[0]["powers"]
     near = (wavelength > 3600.0) & (wavelength < 9300.0)
@@ -150,10 +161,13 @@ def broaden(rows: np.ndarray, step: float, before: float, after: float) -> np.nd
 
 
 def residual(
-    source: PolynomialEmulator, emulator: PolynomialEmulator, teff: tuple[float, float], fastest: float
+    source: PolynomialEmulator,
+    emulator: PolynomialEmulator,
+    teff: tuple[float, float],
+    fastest: float,
+    stars: int,
 ) -> tuple[float, float]:
-    """Rms and largest difference at random labels and velocities up to `fastest` km/s."""
-    stars = 50
+    """Rms and largest difference at random labels of stars and velocities up to `fastest` km/s."""
     random = np.random.default_rng(20)
     labels = np.stack(
         [

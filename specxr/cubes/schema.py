@@ -121,6 +121,29 @@ def set_flux_units(cube: xr.Dataset, units: str) -> xr.Dataset:
     )
 
 
+def with_line_spread(cube: xr.Dataset, line_spread: LineSpread) -> xr.Dataset:
+    """Return the cube with another line spread on its grid, such as one that was measured on its own stars.
+
+    Parameters
+    ----------
+    cube : Dataset
+        Cube, lazy or in memory.
+    line_spread : LineSpread
+        Line spread of the spectra, for example of `specxr.calibration.fit_line_spread`.
+
+    Returns
+    -------
+    Dataset
+        The same spectra; `grid_of` gives the new line spread, which estimators read and stores keep.
+    """
+    # Cubes of schema 1 have a resolving power in its place.
+    attrs = {name: value for name, value in cube[WAVELENGTH].attrs.items() if name != "resolving_power"}
+    attrs["line_spread"] = line_spread.to_json()
+    out = cube.assign_coords({WAVELENGTH: (WAVELENGTH, cube[WAVELENGTH].values, attrs)})
+    validate(out)
+    return out
+
+
 def validate(cube: xr.Dataset) -> None:
     """Check that a dataset is a cube, from its metadata and its wavelengths; computes nothing lazy.
 

@@ -1,13 +1,16 @@
-"""What the scheduling of a run costs: 20,000 blocks with nothing to fit, client, scheduler and workers in one process.
+"""Print what the scheduling of a run costs: blocks with nothing to fit; client, scheduler and workers in one process.
 
-Prints how much memory the process gains, and the seconds that a block takes. `python tests/benchmarks/blocks.py`
+    python tests/benchmarks/blocks.py [--blocks 20000]
+
+It prints how much memory the process gains, and the seconds that a block takes.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +31,7 @@ GRID = Grid(10.0 ** ((36990 + np.arange(20)) * 1e-4), "vacuum", "log10", 1e-4, L
 
 @dataclass(frozen=True)
 class Nothing:
-    """Labels of no effort."""
+    """An estimator that computes nothing."""
 
     labels = ("teff",)
     inputs = ()
@@ -45,7 +48,7 @@ class Nothing:
 
 
 def write_blocks(path: Path, n_blocks: int) -> None:
-    """Write a cube of one star a block, none of whose spectra is there: they read as zeros."""
+    """Write a cube with one star in a block; no spectrum is stored, so that all read as zeros."""
     one = np.zeros((1, 20), "f4")
     write_cube(make_cube(one, one + 1, GRID, obsid=[0]), path, star_chunk=1)
     group = zarr.open_group(path, mode="r+")
@@ -55,7 +58,12 @@ def write_blocks(path: Path, n_blocks: int) -> None:
     group["obsid"][:] = np.arange(n_blocks)
 
 
-def main(n_blocks: int) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--blocks", type=int, default=20_000)
+    parser.add_argument("--small", action="store_true", help="a run of seconds that only shows that it works")
+    options = parser.parse_args(argv)
+    n_blocks = 50 if options.small else options.blocks
     process = psutil.Process()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "cube.zarr")
@@ -77,4 +85,4 @@ def main(n_blocks: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20_000)
+    main()

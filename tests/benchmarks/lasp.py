@@ -15,6 +15,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,14 +53,17 @@ def measure(emulator: str, device: str, solver: str, clean: bool, dtype: str, n_
     )
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--emulator", default="default")
     parser.add_argument("--device", default="cpu")
     parser.add_argument(
         "--row", nargs=4, metavar=("SOLVER", "CLEAN", "DTYPE", "STARS"), help=argparse.SUPPRESS
     )
-    options = parser.parse_args()
+    parser.add_argument("--small", action="store_true", help="one row of few stars, in this process")
+    options = parser.parse_args(argv)
+    if options.small:
+        options.row = ("lm", "clean", "float64", "8")
     if options.row:
         solver, clean, dtype, n_star = options.row
         print(measure(options.emulator, options.device, solver, clean == "clean", dtype, int(n_star)))

@@ -6,6 +6,7 @@ python tests/benchmarks/repeats.py [--shared ../shared]
 import argparse
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -16,16 +17,23 @@ from specxr.cubes.tables import label_table
 from specxr.validation.repeats import repeat_table
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shared", type=Path, default=Path(os.environ.get("SPECXR_SHARED", "../shared")))
-    shared = parser.parse_args().shared / "data"
+    parser.add_argument("--small", action="store_true", help="a run of seconds that only shows that it works")
+    options = parser.parse_args(argv)
+    shared = options.shared / "data"
+    if not shared.exists():
+        raise SystemExit(
+            f"{shared} is absent; the shared data are required. Set SPECXR_SHARED or give --shared."
+        )
     groups = pd.read_csv(shared / "lamost_dr8_repeats/groups.csv").drop_duplicates("combined_obsid")
     group = groups.set_index("combined_obsid").GroupID
     snr = groups.set_index("combined_obsid").combined_snrg
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "repeats.zarr"
-        ingest("lamost-lrs", shared / "lamost_dr8_repeats/fits", path)
+        files = sorted((shared / "lamost_dr8_repeats/fits").glob("*.fits*"))
+        ingest("lamost-lrs", files[: 12 if options.small else None], path)
         for clean in (False, True):
             lasp = specxr.LASP(shared / "elodie/elodie32_flux_tgm_4199_5700.fits", clean=clean)
             table = label_table(specxr.infer(specxr.open_cube(path), lasp))

@@ -2,11 +2,12 @@
 
     python tests/benchmarks/starts.py [--shared ../shared] [--stars 300] [--templates]
 
-Spectra of LAMOST DR10, all types alike; `lm` fits all, `adam` the first ``--stars`` of a random order.
+It fits spectra of LAMOST DR10 of all types: `lm` fits all, `adam` the first ``--stars`` of a random order.
 """
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +19,15 @@ from specxr.estimators.base import Block
 from specxr.estimators.lasp.fit import Fitter
 from specxr.estimators.lasp.solvers import solve_lm
 from specxr.kernels.least_squares import LANES
+from specxr.published.lasp import FIXED_START, HOT_START, START_TOLERANCES
 from specxr.readers.lamost_lrs import GRID, read_spectrum
 
-START = {"5000 K": (5000, 3, -0.5), "7500 K": (7500, 3, -0.5)}
+BEGIN = {"5000 K": FIXED_START, "7500 K": HOT_START}
 
 
 def compare(a: dict, b: dict) -> str:
-    moved = (
-        (abs(a["teff"] - b["teff"]) > 100) | (abs(a["logg"] - b["logg"]) > 0.1) | (abs(a["rv"] - b["rv"]) > 1)
-    )
+    far = [abs(a[name] - b[name]) > START_TOLERANCES[name] for name in ("teff", "logg", "rv")]
+    moved = np.any(far, axis=0)
     shown = "  ".join(
         f"{name} {np.nanmedian(a[name] - b[name]):+.4f} {np.nanstd(a[name] - b[name]):.4f}"
         for name in ("rv", "teff", "logg", "feh")
@@ -35,7 +36,7 @@ def compare(a: dict, b: dict) -> str:
 
 
 def templates(lasp: LASP, block: Block, table: pd.DataFrame) -> None:
-    """Fit every star from its best template at each temperature; which starts reach the lowest cost of all."""
+    """Fit each star from its best template at each temperature, and print which starts reach the lowest cost."""
     prepared = lasp.prepare(GRID)
     observed = lasp.observe(block)
     starts, tried = prepared.coarse.starts(observed.flux, observed.sqrt_weight)
@@ -50,42 +51,55 @@ def templates(lasp: LASP, block: Block, table: pd.DataFrame) -> None:
         "A, S/N_g > 30": (table.type == "A") & (table.snrg > 30),
         "F, G": table.type != "A",
     }.items():
-        some, own = reached[rows.to_numpy()[observed.star]], tried.numpy()[rows.to_numpy()[observed.star]]
+        ours, own = reached[rows.to_numpy()[observed.star]], tried.numpy()[rows.to_numpy()[observed.star]]
         print(
-            f"{name}: {len(some)} stars; lowest cost of {tried.shape[1]} starts reached from the best template by"
-            f" {some[:, 0].mean():.1%}, from those that LASP tries by {(some & own).any(1).mean():.1%}"
+            f"{name}: {len(ours)} stars; lowest cost of {tried.shape[1]} starts reached from the best template by"
+            f" {ours[:, 0].mean():.1%}, from those that LASP tries by {(ours & own).any(1).mean():.1%}"
         )
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shared", type=Path, default=Path(os.environ.get("SPECXR_SHARED", "../shared")))
     parser.add_argument("--stars", type=int, default=300)
     parser.add_argument(
         "--templates", action="store_true", help="only which templates lead to the lowest cost"
     )
-    options = parser.parse_args()
+    parser.add_argument("--small", action="store_true", help="a run of seconds that only shows that it works")
+    options = parser.parse_args(argv)
     torch.set_num_threads(1)
     shared = options.shared / "data"
+    if not shared.exists():
+        raise SystemExit(
+            f"{shared} is absent; the shared data are required. Set SPECXR_SHARED or give --shared."
+        )
     table = pd.read_csv(shared / "lamost_dr10/labels.csv").sample(frac=1, random_state=1)
+    if options.small:
+        table, options.stars = table.head(9), 0
     spectra = [read_spectrum(shared / "lamost_dr10/fits" / name) for name in table.file]
     everyone = [np.stack([getattr(s, name) for s in spectra]) for name in ("flux", "ivar", "mask")]
     emulator = shared / "elodie/elodie32_flux_tgm_4199_5700.fits"
     if options.templates:
         templates(LASP(emulator), Block(GRID, *everyone), table)
         return
+    if options.small:
+        templates(LASP(emulator), Block(GRID, *everyone), table)
     for solver, n_star in (("lm", len(spectra)), ("adam", options.stars)):
+        if not n_star:
+            continue
         block = Block(GRID, *(array[:n_star] for array in everyone))
         own = LASP(emulator, solver=solver).estimate(block)
         given = {
-            name: LASP(emulator, solver=solver, start=start).estimate(block) for name, start in START.items()
+            name: LASP(emulator, solver=solver, start=start).estimate(block) for name, start in BEGIN.items()
         }
         for kind in ("all", "A", "F", "G"):
             rows = np.ones(n_star, bool) if kind == "all" else (table.type == kind).to_numpy()[:n_star]
-            some = {name: {k: v[rows] for k, v in out.items()} for name, out in {"own": own, **given}.items()}
-            print(f"{solver:4s} {kind:3s} 5000 K - 7500 K       {compare(some['5000 K'], some['7500 K'])}")
-            for name in START:
-                print(f"{solver:4s} {kind:3s} {name} - own start   {compare(some[name], some['own'])}")
+            if not rows.any():
+                continue
+            fits = {name: {k: v[rows] for k, v in out.items()} for name, out in {"own": own, **given}.items()}
+            print(f"{solver:4s} {kind:3s} 5000 K - 7500 K       {compare(fits['5000 K'], fits['7500 K'])}")
+            for name in BEGIN:
+                print(f"{solver:4s} {kind:3s} {name} - own start   {compare(fits[name], fits['own'])}")
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ from support import simulated
 import specxr
 from specxr.cubes.growth import write_beyond
 from specxr.cubes.ingestion import ingest
-from specxr.cubes.schema import grid_of, make_cube, validate
+from specxr.cubes.schema import grid_of, make_cube, validate, with_line_spread
 from specxr.cubes.store import open_cube, write_cube
 from specxr.spectra.grid import Grid
-from specxr.spectra.line_spread import LineSpread
+from specxr.spectra.line_spread import Arm, LineSpread
 from specxr.vocabulary import CUBE_SCHEMA_VERSION, VARIABLES, MaskBit
 
 
@@ -235,3 +235,16 @@ def test_a_cube_of_schema_1_can_be_appended_to(write_lamost, tmp_path):
     star = cube.isel(star=[0]).assign(mask=cube["mask"].isel(star=[0]).astype("u2") + np.uint16(256))
     with pytest.raises(ValueError, match="bits up to .*stores it as uint8"):
         write_beyond(out, star[["mask"]].reset_coords(drop=True), 3)
+
+
+def test_a_measured_line_spread_is_put_on_a_cube(tiny_cube, forbid_compute):
+    measured = LineSpread((Arm(3000.0, 10000.0, (70.0, 5.0)),))
+    lazy = tiny_cube.chunk(star=1)
+    after = with_line_spread(lazy, measured)
+    assert grid_of(after).line_spread == measured
+    assert grid_of(lazy).line_spread != measured
+    old = tiny_cube.copy()
+    old["wavelength"].attrs.pop("line_spread", None)
+    old["wavelength"].attrs["resolving_power"] = 1800.0
+    assert grid_of(with_line_spread(old, measured)).line_spread == measured
+    assert "resolving_power" not in with_line_spread(old, measured)["wavelength"].attrs
