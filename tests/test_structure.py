@@ -58,7 +58,6 @@ def test_no_public_name_is_defined_in_two_files():
     assert {name: sorted(files) for name, files in homes.items() if len(files) > 1} == {}
 
 
-@pytest.mark.xfail(strict=False, reason="files of the other floors are still being cut; see issue 8, item 13")
 def test_no_file_is_longer_than_one_reads_in_one_go():
     long = {
         str(path.relative_to(ROOT)): lines
