@@ -143,11 +143,11 @@ class Draft:
             if self._stars
             else block.stars
         )
-        expected, found = {*map(str, known)} - {WAVELENGTH}, set(block.stars)
-        if expected != found:
+        expected, given = {*map(str, known)} - {WAVELENGTH}, set(block.stars)
+        if expected != given:
             raise TypeError(
                 f"the reader of {self.reader.survey} gave other columns for {block.sources[0]} than before "
-                f"({', '.join(sorted(expected ^ found))}); the same ones for each file are required. Correct "
+                f"({', '.join(sorted(expected ^ given))}); the same ones for each file are required. Correct "
                 "the reader."
             )
 

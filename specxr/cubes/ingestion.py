@@ -179,7 +179,13 @@ class _Record:
 
 
 def find_files(paths: PathLike | Iterable[PathLike]) -> list[Path]:
-    """Files among `paths`, and FITS files in the folders among them, each once."""
+    """List files among `paths`, and FITS files in the folders among them, each once.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        A path does not exist, or there is no file.
+    """
     paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     files: dict[Path, Path] = {}
     for path in map(Path, paths):

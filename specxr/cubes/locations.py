@@ -1,4 +1,4 @@
-"""Where stores are: folders of this machine, or objects in a bucket; both are named by a string."""
+"""Where stores lie: in folders of this machine, or as objects in a bucket; a string names both."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PathLike = str | os.PathLike[str]
 
-# A store that answers 5xx, or does not answer, is asked again, after 0.1 s at first and at most 15 s.
+# Requests are repeated where a store answers 5xx or does not answer, after 0.1 s at first and after 15 s at most.
 _RETRIES: Any = {"max_retries": 12, "retry_timeout": timedelta(minutes=3)}
 _COPIES_AT_ONCE = 16
 
@@ -29,14 +29,15 @@ _COPIES_AT_ONCE = 16
 class RemoteStore(ObjectStore[Any]):
     """A Zarr store of objects under a URL.
 
-    It travels, and is printed, as the URL alone: who unpickles it connects with the credentials of their own
-    environment, and none are in a task or a log.
+    It travels, and is printed, as the URL alone: a process that unpickles it connects with the credentials of its
+    own environment, so that no task and no log contains any.
 
     Parameters
     ----------
     url : str
-        Such as ``s3://bucket/survey/cube.zarr``.
+        URL such as ``s3://bucket/survey/cube.zarr``.
     read_only : bool, optional
+        Whether writing is refused.
     """
 
     def __init__(self, url: str, *, read_only: bool = False) -> None:
@@ -70,9 +71,10 @@ def open_store(path: PathLike, read_only: bool = False) -> Store:
     Parameters
     ----------
     path : path-like
-        A folder, or a URL such as ``s3://bucket/cube.zarr``. Credentials, region and endpoint of a bucket are
+        Folder, or URL such as ``s3://bucket/cube.zarr``. Credentials, region and endpoint of a bucket are
         those of the environment (``AWS_ACCESS_KEY_ID``, ``AWS_REGION``, ``AWS_ENDPOINT_URL``, ...).
     read_only : bool, optional
+        Whether writing is refused.
 
     Returns
     -------
@@ -140,24 +142,31 @@ def staged(path: PathLike, overwrite: bool = False, folder: PathLike | None = No
     Parameters
     ----------
     path : path-like
+        Place of the store.
     overwrite : bool, optional
-        Allow a Zarr group at `path`, which is then replaced; anything else is never replaced.
+        Whether a Zarr group at `path` is replaced; anything else is never replaced.
     folder : path-like, optional
-        Where the draft is, on the same disk or in the same bucket; beside `path` by default.
+        Folder of the draft, on the same disk or in the same bucket; that of `path` by default.
+
+    Raises
+    ------
+    FileExistsError
+        Something that may not be replaced is at `path`.
 
     Notes
     -----
-    A folder is renamed, at once. Object stores know no rename: objects are copied there, the metadata of the group
-    last, so that what is not complete is no store. What was at `path` is removed before the copies.
+    A folder is renamed, in one step. Object stores have no rename: there, objects are copied, and the metadata of the
+    group come last, so that an incomplete copy is no store. What was at `path` is removed before the copies.
     """
     if exists(path) and not overwrite:
         raise FileExistsError(
-            f"{path} exists already; nothing is overwritten unasked. "
-            "Choose another name, or pass overwrite=True (--overwrite) to replace it."
+            f"{path} exists already; a new name is required. Choose another name, or pass overwrite=True "
+            "(--overwrite) to replace it."
         )
     if exists(path) and not is_group(path):
         raise FileExistsError(
-            f"{path} exists and is not a Zarr group; only a Zarr group can be replaced. Choose another name."
+            f"{path} exists and is not a Zarr group; a new name is required, since only a Zarr group can be replaced. "
+            "Choose another name."
         )
     remote = is_url(path)
     parent, _, name = os.fspath(path).rstrip("/").rpartition("/")
@@ -169,7 +178,7 @@ def staged(path: PathLike, overwrite: bool = False, folder: PathLike | None = No
         yield draft
         with reported(path):
             _publish(os.fspath(path), os.fspath(draft)) if remote else _rename(Path(path), Path(draft))
-    except BaseException:  # an interrupt too must leave nothing half written
+    except BaseException:  # an interrupt, too, must leave nothing half written
         _remove(draft)
         raise
 
@@ -248,7 +257,8 @@ def _connect(url: str) -> Bucket:
         from obstore.store import from_url
     except ImportError as error:
         raise ImportError(
-            f"{url} is in an object store, which needs the package obstore. Install it: pip install 'specxr[s3]'."
+            f"{url} is in an object store; the package obstore is required to reach it. Install it: "
+            "pip install 'specxr[s3]'."
         ) from error
     try:
         return from_url(url, retry_config=_RETRIES)

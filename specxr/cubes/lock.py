@@ -16,6 +16,7 @@ from zarr.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import StorePath
 
+from specxr.cubes.locations import PathLike
 from specxr.cubes.store import open_group
 
 BEAT_SECONDS = 20.0
@@ -23,7 +24,17 @@ STALE_SECONDS = 600.0
 
 
 class Lock:
-    """A lock that this process holds; `beat` says so again, and is called at least every few minutes."""
+    """A lock that this process holds; `beat` renews it, and must be called at least every few minutes.
+
+    Parameters
+    ----------
+    place : StorePath
+        Place of the lock in the store.
+    what : str
+        What is locked, for messages.
+    token : str
+        A word that no other process has.
+    """
 
     def __init__(self, place: StorePath, what: str, token: str):
         self._place, self._what, self._token = place, what, token
@@ -31,7 +42,7 @@ class Lock:
 
     @property
     def content(self) -> bytes:
-        """Metadata of an empty Zarr group, so that nothing in the store is strange to Zarr."""
+        """Metadata of an empty Zarr group, so that Zarr knows everything that lies in the store."""
         holder = {
             "token": self._token, "host": socket.gethostname(), "pid": os.getpid(),
             "started": self._started, "beat": self._beaten,
@@ -39,7 +50,7 @@ class Lock:
         return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": holder}).encode()
 
     def acquire(self) -> dict[str, Any] | None:
-        """Take the lock; returns who else holds it, if somebody does."""
+        """Take the lock, or return the holder if another process has it."""
         for _ in range(2):  # the second time without the stale one
             sync(self._place.set_if_not_exists(_buffer(self.content)))
             holder = _read(self._place)
@@ -51,7 +62,13 @@ class Lock:
         return holder
 
     def beat(self) -> None:
-        """Renew the lock, if that is due; raise ``BlockingIOError`` if another process took it over."""
+        """Renew the lock if that is due.
+
+        Raises
+        ------
+        BlockingIOError
+            Another process has taken the lock over.
+        """
         if time.time() - self._beaten < BEAT_SECONDS:
             return
         self._check_held()
@@ -61,10 +78,10 @@ class Lock:
     def _check_held(self) -> None:
         holder = _read(self._place)
         if holder is None or holder["token"] != self._token:
-            by = "somebody removed the lock" if holder is None else f"it is held by {_describe(holder)}"
+            by = "the lock was removed" if holder is None else f"it is held by {_describe(holder)}"
             raise BlockingIOError(
                 f"this process was silent for more than {STALE_SECONDS:.0f} s and lost its lock on {self._what}: "
-                f"{by}. One writer at a time is required. Let that one finish, or stop it and call again."
+                f"{by}. One writer at a time is required. Let the other process finish, or stop it, and call again."
             )
 
     def release(self) -> None:
@@ -75,17 +92,17 @@ class Lock:
 
 
 @contextmanager
-def hold(path: str | os.PathLike[str], name: str) -> Iterator[Lock]:
+def hold(path: PathLike, name: str) -> Iterator[Lock]:
     """Hold the lock `name` of a store while the block runs.
 
-    A lock whose process is dead, or that was not renewed for ten minutes, is taken over.
+    A lock is taken over if its process is dead, or if it was not renewed for ten minutes.
 
     Parameters
     ----------
     path : path-like
         The cube.
     name : str
-        ``run-<name>`` for a run, ``stars`` for changes of the spectra themselves.
+        Name of the lock: ``run-<name>`` for a run, ``stars`` for changes of the spectra themselves.
 
     Raises
     ------
@@ -98,8 +115,8 @@ def hold(path: str | os.PathLike[str], name: str) -> Iterator[Lock]:
         holder = lock.acquire()
     except OSError as error:
         raise type(error)(
-            f"cannot write in {path}: {error}. A store with room and permission to write is required. Make it "
-            "writable, or copy the cube to a place that is."
+            f"cannot write in {path}: {error}. A store with free space and permission to write is required. Make "
+            "it writable, or copy the cube to another place."
         ) from error
     if holder is not None:
         raise BlockingIOError(_held(path, name, holder))
@@ -109,14 +126,14 @@ def hold(path: str | os.PathLike[str], name: str) -> Iterator[Lock]:
         lock.release()
 
 
-def check_free(path: str | os.PathLike[str], name: str) -> None:
+def check_free(path: PathLike, name: str) -> None:
     """Raise ``BlockingIOError`` if another process holds the lock `name` of a store."""
     holder = _read(_place(path, name, "r"))
     if holder is not None and not _is_stale(holder):
         raise BlockingIOError(_held(path, name, holder))
 
 
-def _place(path: str | os.PathLike[str], name: str, mode: Any = "r+") -> StorePath:
+def _place(path: PathLike, name: str, mode: Any = "r+") -> StorePath:
     group = open_group(path, mode)
     if mode == "r+":
         group.require_group("locks")
@@ -124,8 +141,8 @@ def _place(path: str | os.PathLike[str], name: str, mode: Any = "r+") -> StorePa
 
 
 def _read(place: StorePath) -> dict[str, Any] | None:
-    found = sync(place.get())
-    return None if found is None else dict(json.loads(found.to_bytes())["attributes"])
+    content = sync(place.get())
+    return None if content is None else dict(json.loads(content.to_bytes())["attributes"])
 
 
 def _is_stale(holder: dict[str, Any]) -> bool:
@@ -141,7 +158,7 @@ def _lives(pid: int) -> bool:
         return False
 
 
-def _held(path: str | os.PathLike[str], name: str, holder: dict[str, Any]) -> str:
+def _held(path: PathLike, name: str, holder: dict[str, Any]) -> str:
     return (
         f"{path} is being written ({name}) by {_describe(holder)}; one writer at a time is required. Wait until it "
         f"has finished, or stop it: the lock of a dead process is taken over, "

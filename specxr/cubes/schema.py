@@ -199,9 +199,9 @@ def _check_variables(cube: xr.Dataset) -> None:
     for name in SPECTRA:
         advice, kind = _ADVICE[name], np.dtype(VARIABLES[name].dtype).kind
         if name not in cube.variables:
-            found = ", ".join(map(str, cube.data_vars)) or "no variable"
+            names = ", ".join(map(str, cube.data_vars)) or "no variable"
             raise ValueError(
-                f"the cube has no variable '{name}' (found: {found}); "
+                f"the cube has no variable '{name}' (found: {names}); "
                 f"{name}({STAR}, {WAVELENGTH}) is required. {advice}"
             )
         variable = cube.variables[name]

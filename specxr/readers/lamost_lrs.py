@@ -91,23 +91,24 @@ def read_spectrum(path: str | os.PathLike[str]) -> Spectrum:
     Parameters
     ----------
     path : path-like
+        File of one of the three layouts.
 
     Returns
     -------
     Spectrum
-        On `GRID`. Pixels outside the file are MISSING, pixels of the file outside the grid are dropped. Flux
+        Spectrum on `GRID`. Pixels outside the file are MISSING, pixels of the file outside the grid are dropped. Flux
         that is not finite is stored as 0 and masked BAD_FLUX; ivar that is not finite or not positive is
         stored as 0 and masked NO_IVAR; ANDMASK sets BAD_ALWAYS, ORMASK sets BAD_ONCE.
 
     Raises
     ------
     ReadError
-        Where the file is not a LAMOST low-resolution spectrum, or is damaged.
+        The file is not a LAMOST low-resolution spectrum, or is damaged.
     """
     path = Path(path)
     content = _content(path)
     with warnings.catch_warnings():
-        # astropy only warns of a file that ends early; LAMOST's headers bend the standard in harmless ways.
+        # astropy only warns where a file ends early; headers of LAMOST break the standard in harmless ways.
         warnings.simplefilter("error", AstropyUserWarning)
         warnings.simplefilter("ignore", VerifyWarning)
         try:
@@ -126,7 +127,7 @@ def read_spectrum(path: str | os.PathLike[str]) -> Spectrum:
 def _content(path: Path) -> bytes:
     try:
         content = path.read_bytes()
-        # By its first bytes, not its name: archives rename, and unpack, what they serve.
+        # The first bytes decide, not the name: archives rename and unpack their files.
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -233,11 +234,11 @@ def _card(header: fits.Header, variable: Variable, cards: tuple[str, ...]) -> in
 
 
 def _obsid(header: fits.Header) -> int:
-    """OBSID; for the first releases, which have none, a negative number of the same make.
+    """OBSID; for the first releases, which have none, a negative number that is composed alike.
 
-    LAMOST's obsid is plate * 100,000 + SPID * 1,000 + FIBERID. The number of the plate stands nowhere in
-    these files, so a hash of LMJD and PLANID, which name the plate, takes its place. Negative numbers say
-    that they are ours: join such stars to LAMOST's tables by file name.
+    LAMOST's obsid is plate * 100,000 + SPID * 1,000 + FIBERID. These files do not have the number of the plate,
+    so that a hash of LMJD and PLANID, which name the plate, takes its place. A negative number shows that it is
+    ours: join such stars to LAMOST's tables by file name.
     """
     try:
         return int(header["OBSID"])
@@ -247,8 +248,8 @@ def _obsid(header: fits.Header) -> int:
         plate = f"{int(header['LMJD'])} {str(header['PLANID']).strip()}"
         fiber = int(header["SPID"]) * 1000 + int(header["FIBERID"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ReadError("no OBSID, nor LMJD, PLANID, SPID and FIBERID to make one from") from error
-    # 36 bits: plates do not collide in practice, and float64, which tables with gaps fall back to, is exact.
+        raise ReadError("no OBSID, and no LMJD, PLANID, SPID and FIBERID to make one from") from error
+    # With 36 bits, plates do not collide in practice, and float64, the type of tables with gaps, is exact.
     return -(int(hashlib.sha256(plate.encode()).hexdigest()[:9], 16) * 100_000 + fiber)
 
 

@@ -32,13 +32,13 @@ def open_reader(survey: str) -> Reader:
     ValueError
         No installed package has a reader of this name.
     """
-    found = entry_points(group=_GROUP)
-    if survey not in found.names:
+    readers = entry_points(group=_GROUP)
+    if survey not in readers.names:
         raise ValueError(
             f"there is no reader for the survey {survey!r}; one of {', '.join(survey_names())} is required. Choose one "
             f"of these, or install a package with an entry point '{survey}' of the group '{_GROUP}'."
         )
-    reader: Reader = found[survey].load()
+    reader: Reader = readers[survey].load()
     return reader
 
 

@@ -46,11 +46,17 @@ def read_tgm(path: str | Path) -> PolynomialEmulator:
     Parameters
     ----------
     path : str or Path
+        FITS file with ``ULY_TYPE = TGM``.
 
     Returns
     -------
     PolynomialEmulator
-        With the bounds within which LASP fits with ELODIE 3.2.
+        Emulator with the bounds within which LASP fits with ELODIE 3.2.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        There is no such file, or it is not in this layout.
 
     References
     ----------
@@ -60,7 +66,7 @@ def read_tgm(path: str | Path) -> PolynomialEmulator:
     path = Path(path)
     try:
         with warnings.catch_warnings():
-            # astropy only warns of this, and then reads zeros.
+            # astropy only warns of a file that ends early, and then reads zeros.
             warnings.filterwarnings("error", "File may have been truncated", AstropyUserWarning)
             with fits.open(path, memmap=False) as hdus:
                 header = hdus[0].header
@@ -113,9 +119,9 @@ def _monomials() -> tuple[np.ndarray, np.ndarray]:
     return np.array(powers), conversion
 
 
-def _not_tgm(path: Path, found: str) -> ValueError:
+def _not_tgm(path: Path, fault: str) -> ValueError:
     return ValueError(
-        f"{path} {found}; a TGM emulator is a FITS file with ULY_TYPE = TGM and three images (warm, hot, "
-        f"cold) of {len(_TERMS) + len(_REMAINDERS)} terms over linear wavelengths; give such a file, or "
+        f"{path} {fault}; a FITS file with ULY_TYPE = TGM and three images (warm, hot, cold) of "
+        f"{len(_TERMS) + len(_REMAINDERS)} terms over linear wavelengths is required. Give such a file, or "
         "'default'."
     )

@@ -127,7 +127,7 @@ def test_without_obsid_a_negative_one_is_made_of_plate_and_fiber(write_lamost, t
     assert -first % 100_000 == 6003
     others = [obsid("b.fits", FIBERID=4), obsid("c.fits", PLANID="B6213"), obsid("d.fits", LMJD=55863)]
     assert len({first, *others}) == 4
-    with pytest.raises(ReadError, match="no OBSID, nor LMJD"):
+    with pytest.raises(ReadError, match="no OBSID, and no LMJD"):
         obsid("e.fits", PLANID=None)
 
 
