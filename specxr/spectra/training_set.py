@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from specxr.content import short_fingerprint
 from specxr.spectra.grid import Grid
 from specxr.spectra.pixels import usable
-from specxr.vocabulary import LABELS, UNUSABLE_NORMALISED
+from specxr.vocabulary import LABELS, SPECTRA, UNUSABLE_NORMALISED
 
 # A fit finds these from where lines lie and how wide they are beyond the training set; they are not learnt.
 NOT_LEARNT = ("rv", "sigma")
@@ -100,7 +100,7 @@ class TrainingSet:
     def _check_shapes(self) -> None:
         n_star = len(self.flux)
         shape = (n_star, self.grid.wavelength.size)
-        for name in ("flux", "ivar", "mask"):
+        for name in SPECTRA:
             found = getattr(self, name).shape
             if found != shape:
                 raise ValueError(
