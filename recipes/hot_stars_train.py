@@ -34,7 +34,7 @@ from specxr.cubes.ingestion import ingest
 from specxr.cubes.schema import with_line_spread
 from specxr.cubes.tables import label_table
 from specxr.emulators import PolynomialEmulator
-from specxr.estimators.trained import Trained
+from specxr.estimators.emulated.base import Emulated
 from specxr.kernels.refraction import vacuum_to_air
 from specxr.plotting import (
     plot_gradients,
@@ -64,10 +64,8 @@ from specxr.vocabulary import SPEED_OF_LIGHT
 
 SHARED = Path(os.environ.get("SPECXR_SHARED", "../shared")) / "data"
 LABELS = ("teff", "logg", "feh", "vsini")
-BLEND = (
-    7500.0,
-    8500.0,
-)  # range in which the cool model gives way to the hot one, as in the embedded emulator [K]
+# Range in which the cool model gives way to the hot one, as in the embedded emulator [K].
+BLEND = (7500.0, 8500.0)
 
 # The design is wider than the range that is judged, 7,000-17,000 K: a star near the end of its training set is pulled
 # inwards. Gravities and metallicities are those that the hot model was trained on.
@@ -117,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         judge_real(trained, real, official)
 
 
-def estimators(options: argparse.Namespace) -> dict[str, Trained]:
+def estimators(options: argparse.Namespace) -> dict[str, Emulated]:
     """Estimators that are trained, by the names of `--methods`."""
     paper = HOT_STAR_TRAINING
     known = {
@@ -147,7 +145,7 @@ def judged(options: argparse.Namespace, seed: int) -> dict[str, np.ndarray]:
     return {name: values[inside] for name, values in stars.items()}
 
 
-def judge(name: str, estimator: Trained, tests: list[xr.Dataset], options: argparse.Namespace) -> None:
+def judge(name: str, estimator: Emulated, tests: list[xr.Dataset], options: argparse.Namespace) -> None:
     """Print and draw how well labels are recovered."""
     inferred, true = [], []
     begin = time.perf_counter()
@@ -186,7 +184,7 @@ def void(inferred: pd.Series, truth: pd.Series) -> str:
     )
 
 
-def judge_spectra(name: str, estimator: Trained, quiet: xr.Dataset, out: Path) -> None:
+def judge_spectra(name: str, estimator: Emulated, quiet: xr.Dataset, out: Path) -> None:
     """Print and draw how close the emulator is to spectra that it has not learnt, at S/N 1000."""
     labels = np.stack([quiet[label].values for label in LABELS], axis=1)
     flux = np.where(quiet["ivar"].values > 0, quiet["flux"].values, np.nan)
@@ -198,7 +196,7 @@ def judge_spectra(name: str, estimator: Trained, quiet: xr.Dataset, out: Path) -
     save_figure(plot_pixel_residuals(model, flux), out / f"{name}_residuals.png")
 
 
-def judge_real(estimator: Trained, cube: xr.Dataset, official: pd.DataFrame) -> None:
+def judge_real(estimator: Emulated, cube: xr.Dataset, official: pd.DataFrame) -> None:
     """Print inferred minus official labels of real A stars."""
     table = label_table(specxr.infer(cube, estimator))
     table = table[table["result"] == "converged"]
@@ -207,13 +205,13 @@ def judge_real(estimator: Trained, cube: xr.Dataset, official: pd.DataFrame) -> 
     print(statistics[["n", "median", "robust_scatter"]].round(3).to_string())
 
 
-def emulate(estimator: Trained, labels: np.ndarray) -> np.ndarray:
+def emulate(estimator: Emulated, labels: np.ndarray) -> np.ndarray:
     """Normalised flux of the trained emulator."""
-    model = estimator.model
-    return model.emulator.flux_and_derivatives(torch.from_numpy(labels))[0][:, : model.n_pixel].numpy()
+    flux = estimator.emulator.flux_and_derivatives(torch.from_numpy(labels))[0]
+    return flux[:, : estimator.model.n_pixel].numpy()
 
 
-def draw_gradients(name: str, estimator: Trained, simulation: Simulation, out: Path) -> None:
+def draw_gradients(name: str, estimator: Emulated, simulation: Simulation, out: Path) -> None:
     reference = {"teff": 12500.0, "logg": 3.5, "feh": 0.0, "vsini": 150.0}
 
     def true_spectra(labels: np.ndarray) -> np.ndarray:

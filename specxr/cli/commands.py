@@ -172,9 +172,9 @@ def compare(
     statistics = compare_tables(*tables, on=on)
     Console().print(_statistics_table(statistics))
     if figure is not None:
-        from specxr.plotting import plot_comparison
+        from specxr.plotting import plot_comparison, save_figure
 
-        plot_comparison(*tables, on=on, names=("A", "B")).savefig(figure, dpi=150)
+        save_figure(plot_comparison(*tables, on=on, names=("A", "B")), figure)
         typer.echo(f"figure in {figure}")
 
 

@@ -76,7 +76,7 @@ def test_slam_searches_what_the_hot_star_paper_searches():
 
 
 def test_error_laws_have_as_many_stars_in_a_bin_as_the_m_dwarf_paper():
-    assert error_laws.STARS_PER_BIN == m_dwarfs.M_DWARF_ERRORS.stars_per_bin
+    assert error_laws._STARS_PER_BIN == m_dwarfs.M_DWARF_ERRORS.stars_per_bin
 
 
 def test_the_recipes_of_normalisation_differ_in_rounds_and_bands():
