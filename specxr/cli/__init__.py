@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 from typer.core import TyperGroup
 
-from specxr.cli.commands import compare, export, info, ingest, report
+from specxr.cli.cubes import info, ingest
 from specxr.cli.demo import demo
 from specxr.cli.inference import calibrate, infer
+from specxr.cli.labels import compare, export, report
 from specxr.cli.models import models, train
 
 
 class _OneLineErrors(TyperGroup):
-    """What the user can put right is said in one line on stderr, with exit code 1; what we broke is not hidden."""
+    """Print errors that the user can correct as one line on stderr, with exit code 1; other errors are not hidden."""
 
-    def invoke(self, ctx):
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except (ValueError, OSError) as error:

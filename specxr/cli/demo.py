@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from specxr.cli.commands import Overwrite
+from specxr.cli.options import Overwrite
 from specxr.cli.progress import Counted, progress_bar
 
 RUN = "lasp"

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from specxr.cli.commands import QUARANTINE, Cube, Overwrite, Run, Workers
-from specxr.cli.options import Options, parse_options
+from specxr.cli.options import QUARANTINE, Cube, Options, Overwrite, RunName, Workers, parse_options
 from specxr.cli.progress import run_progress, tally
 
 
@@ -114,10 +113,10 @@ def calibrate(
     cube: Cube,
     floor: Annotated[
         list[str],
-        typer.Option(metavar="LABEL=VALUE", help="An error floor [units of the label]; repeatable."),
+        typer.Option(metavar="LABEL=VALUE", help="An error floor, in units of the label; repeatable."),
     ],
     out_name: Annotated[str, typer.Option("--as", metavar="RUN", help="Name of the calibrated run.")],
-    name: Run = "lasp",
+    name: RunName = "lasp",
     overwrite: Overwrite = False,
 ) -> None:
     """Add floors to the errors of a run, in quadrature, and write it as another run."""

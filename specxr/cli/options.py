@@ -1,4 +1,4 @@
-"""Options of estimators on the command line: ``-o key=value``."""
+"""Options that several commands share, and the options of estimators: ``-o key=value``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,19 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
+
+Cube = Annotated[
+    str,
+    typer.Argument(metavar="CUBE.zarr", help="Path or s3://... of a cube, which `specxr ingest` makes."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+RunName = Annotated[str, typer.Option("--name", help="Name of the run.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Number of processes; by default one for each core.", show_default=False),
+]
+
+QUARANTINE = 3  # exit code of a run that ended with blocks in quarantine
 
 Options = Annotated[
     list[str] | None,

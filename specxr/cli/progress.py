@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -21,7 +21,7 @@ from rich.text import Text
 
 
 class _Rate(ProgressColumn):
-    """Stars or files a second."""
+    """Number of stars or files per second."""
 
     def __init__(self, unit: str):
         super().__init__()
@@ -36,7 +36,7 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def progress_bar(title: str, unit: str, total: int | None = None) -> Iterator[tuple[Progress, Any]]:
-    """Show a bar on stderr; yields what `rich.progress.Progress.update` and ``advance`` need."""
+    """Show a bar on stderr; yields the bar and the number of its task, which its `update` and `advance` require."""
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(unit),
         TimeRemainingColumn(elapsed_when_finished=True), TextColumn("{task.fields[tally]}"),
@@ -45,7 +45,7 @@ def progress_bar(title: str, unit: str, total: int | None = None) -> Iterator[tu
         try:
             yield progress, progress.add_task(title, total=total, tally="")
         except BaseException:
-            # An error is one line; a bar that stands still is no part of it.
+            # The error is printed as one line, without a bar that has stopped.
             progress.live.transient = True
             progress.console.quiet = not progress.console.is_terminal
             raise
@@ -53,7 +53,7 @@ def progress_bar(title: str, unit: str, total: int | None = None) -> Iterator[tu
 
 @contextmanager
 def run_progress() -> Iterator[Callable[[Any], None]]:
-    """Show how far a bulk run has come; yields what ``specxr.run`` calls with its summaries."""
+    """Show how far a bulk run has come; yields the function that ``specxr.run`` calls with each summary."""
     with progress_bar("fitting", "stars") as (bar, task):
         bar.update(task, visible=False)
 
@@ -73,7 +73,7 @@ def run_progress() -> Iterator[Callable[[Any], None]]:
 
 
 def tally(results: Mapping[str, int]) -> str:
-    """Stars for each result code, in the order of the codes."""
+    """Number of stars for each result code, in the order of the codes."""
     from specxr.vocabulary import Result
 
     names = [result.name.lower() for result in Result]
@@ -81,7 +81,15 @@ def tally(results: Mapping[str, int]) -> str:
 
 
 class Counted:
-    """An estimator that says how many stars it has fitted."""
+    """An estimator that reports how many stars it has fitted.
+
+    Parameters
+    ----------
+    estimator : Estimator
+        Estimator that fits the stars.
+    advance : callable
+        Function that is called with the number of stars of each block.
+    """
 
     def __init__(self, estimator: Any, advance: Callable[[int], None]):
         self._estimator, self._advance = estimator, advance
@@ -90,10 +98,10 @@ class Counted:
         return getattr(self._estimator, name)
 
     def __dask_tokenize__(self) -> str:
-        return self._estimator.fingerprint
+        return str(self._estimator.fingerprint)
 
-    def estimate(self, block: Any, spectra: bool = False) -> dict[str, np.ndarray]:
-        """Fit a block, and count its stars."""
-        labels = self._estimator.estimate(block, spectra)
+    def estimate(self, block: Any, spectra: bool = False) -> dict[str, NDArray[Any]]:
+        """Fit a block, and report the number of its stars."""
+        labels: dict[str, NDArray[Any]] = self._estimator.estimate(block, spectra)
         self._advance(len(block.flux))
         return labels

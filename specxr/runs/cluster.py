@@ -1,6 +1,6 @@
 """Where blocks are fitted: processes of this machine, GPUs, jobs of SLURM, or any Dask cluster.
 
-None of these clients becomes Dask's default: one that fails to connect, or is closed, would stay in the way of whatever
+None of these clients becomes Dask's default. A default client that fails to connect, or is closed, would hinder whatever
 is computed next.
 """
 
@@ -29,20 +29,20 @@ def local(n_workers: int | None = None, memory_limit: str | float = "auto") -> C
     Parameters
     ----------
     n_workers : int, optional
-        As many as there are cores by default.
+        Number of workers; by default the number of cores.
     memory_limit : str or float, optional
-        Of each worker, such as ``"4 GB"``; its share of the machine by default.
+        Memory of each worker, such as ``"4 GB"``; by default its share of the memory of the machine.
 
     Returns
     -------
     distributed.Client
-        Closing it, or leaving its ``with`` block, ends the workers.
+        Client of these workers. They end when it is closed, or when its ``with`` block is left.
     """
-    # Some seconds after a worker died Dask looks whether one of its name is there, and closes its nanny for good if
-    # not: also where the next one has died as well and is just being started again. Nannies need no such help.
-    # Dask reads this when a worker dies, so that it cannot be set for this call alone.
+    # A few seconds after a worker has died, Dask closes its nanny for good if no worker of the same name is there. This
+    # also happens where the next worker has died as well and is being started again; nannies need no such help. Dask
+    # reads the option when a worker dies, so that it cannot be set for this call alone.
     dask.config.set({"distributed.deploy.lost-worker-timeout": "7 days"})
-    # A block whose worker dies has failed once: the run counts failures, not the scheduler.
+    # A block whose worker dies has failed once, because the run counts the failures, and not the scheduler.
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
         return Client(
             n_workers=n_workers or cores(),
@@ -61,11 +61,12 @@ def cuda(**options: Any) -> Client:
     Parameters
     ----------
     **options
-        Of ``dask_cuda.LocalCUDACluster``, such as ``CUDA_VISIBLE_DEVICES="0,1"``.
+        Options of ``dask_cuda.LocalCUDACluster``, such as ``CUDA_VISIBLE_DEVICES="0,1"``.
 
     Returns
     -------
     distributed.Client
+        Client of these workers.
     """
     # dask-cuda pins an older Dask and fails to import without CUDA's own libraries, hence any exception.
     try:
@@ -87,18 +88,20 @@ def slurm(jobs: int, *, cores: int, memory: str, walltime: str, **options: Any) 
     Parameters
     ----------
     jobs : int
-        How many; each has `cores` workers of one thread.
+        Number of jobs.
     cores : int
+        Number of workers in each job; each worker has one thread.
     memory : str
-        Of a job, such as ``"64 GB"``.
+        Memory of each job, such as ``"64 GB"``.
     walltime : str
-        Such as ``"04:00:00"``. Blocks that a job leaves behind are fitted by the others.
+        Time limit of each job, such as ``"04:00:00"``. Other jobs fit the blocks that a job leaves behind.
     **options
-        Of ``dask_jobqueue.SLURMCluster``: ``queue``, ``account``, ``job_extra_directives``, ...
+        Options of ``dask_jobqueue.SLURMCluster``: ``queue``, ``account``, ``job_extra_directives``, ...
 
     Returns
     -------
     distributed.Client
+        Client of these workers.
     """
     try:
         from dask_jobqueue import SLURMCluster
@@ -118,7 +121,7 @@ def connect(address: str) -> Client:
     Parameters
     ----------
     address : str
-        Such as ``tcp://node1:8786``, or the path of a scheduler file.
+        Address of the scheduler, such as ``tcp://node1:8786``, or path of its scheduler file.
 
     Raises
     ------
@@ -139,16 +142,16 @@ def connect(address: str) -> Client:
 
 
 def _check_answers(address: str) -> None:
-    """Raise where nothing listens: a Client that fails to connect leaves threads behind that hinder the next one."""
+    """Raise where nothing listens, because a Client that fails to connect leaves threads that hinder the next one."""
     scheme, location = parse_address(address)
     if not location:
         raise ValueError("it is empty")
     if scheme in ("tcp", "tls"):
         socket.create_connection(parse_host_port(location, _DEFAULT_PORT), CONNECT_SECONDS).close()
     elif scheme not in backends:
-        raise ValueError(f"{scheme}:// is no way to reach one")
+        raise ValueError(f"{scheme}:// is not a protocol of Dask")
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

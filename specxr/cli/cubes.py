@@ -1,0 +1,116 @@
+"""The commands that make a cube and show what is in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from specxr.cli.options import Cube, Overwrite, Workers
+from specxr.cli.progress import progress_bar
+
+
+def ingest(
+    survey: Annotated[str, typer.Argument(help="Name of the survey, such as lamost-lrs.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILES_OR_FOLDERS...", help="Files of spectra, and folders of such files."),
+    ],
+    out: Annotated[str, typer.Option(metavar="CUBE.zarr", help="Path or s3://... of the new cube.")],
+    overwrite: Overwrite = False,
+    append: Annotated[bool, typer.Option("--append", help="Add the stars to a cube that exists.")] = False,
+    replace_duplicates: Annotated[
+        bool, typer.Option("--replace-duplicates", help="Keep the last of several files with the same obsid.")
+    ] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave out stars whose obsid is in the cube already.")
+    ] = False,
+    workers: Workers = None,
+) -> None:
+    """Read the spectra of a survey into a cube. Files that cannot be read are listed, and the others are read."""
+    from specxr.cubes.ingestion import ingest as read_files
+
+    if append and overwrite:
+        raise ValueError(
+            "--append and --overwrite were both given; one of them at most is required. Leave one out."
+        )
+    with progress_bar("reading", "files") as (bar, task):
+        report = read_files(
+            survey,
+            files,
+            out,
+            mode="append" if append else "overwrite" if overwrite else "create",
+            duplicates="keep_last" if replace_duplicates else "refuse",
+            existing="skip" if skip_existing else "refuse",
+            workers=workers,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    for path, reason in report.failures:
+        typer.echo(f"{path}: {reason}", err=True)
+    for old, new in report.replaced:
+        typer.echo(f"{old}: replaced by {new}, which has the same obsid", err=True)
+    skipped = f"{len(report.skipped):,} stars that were there already, " if report.skipped else ""
+    typer.echo(
+        f"{report.n_written:,} stars {'added to' if append else 'in'} {report.path}, {skipped}"
+        f"{len(report.failures):,} files without a spectrum, {report.seconds:.1f} s"
+    )
+
+
+def info(cube: Cube) -> None:
+    """Show what is in a cube: its size, its wavelengths, its runs, and how the fits of each run ended."""
+    from specxr.cubes.store import list_runs, open_cube, open_labels
+
+    spectra, runs = open_cube(cube), list_runs(cube)
+    console = Console()
+    console.print(_cube_table(cube, spectra))
+    if runs:
+        console.print(_runs_table({name: open_labels(cube, name) for name in runs}))
+    else:
+        console.print("no labels yet; `specxr infer` makes them")
+
+
+def _cube_table(path: str, cube: Any) -> Table:
+    from dask.utils import format_bytes
+
+    from specxr.cubes.layout import describe_layout, layout_of, star_bytes
+    from specxr.cubes.locations import size_of
+    from specxr.cubes.store import open_group
+
+    wavelength = cube["wavelength"]
+    first, last = wavelength.values[[0, -1]]
+    rows = {
+        "cube": path,
+        "survey": cube.attrs.get("survey", "not known"),
+        "stars": f"{cube.sizes['star']:,}",
+        "pixels": f"{wavelength.size:,}",
+        "wavelength": f"{first:.1f}-{last:.1f} Angstrom, {wavelength.attrs['medium']}",
+        "sampling": f"{wavelength.attrs['sampling']}, step {wavelength.attrs['step']:g}",
+        "stored": describe_layout(layout_of(open_group(path)), star_bytes(cube)),
+        "on disk": format_bytes(size_of(path)),
+        "in memory": format_bytes(cube.nbytes),
+    }
+    table = Table(box=None, show_header=False)
+    for name, value in rows.items():
+        table.add_row(name, escape(str(value)))
+    return table
+
+
+def _runs_table(labels: dict[str, Any]) -> Table:
+    """One row for each run: its estimator, and the number of stars for each result code that occurs."""
+    from specxr.vocabulary import Result
+
+    codes = {name: run["result"].values for name, run in labels.items()}
+    present = [result for result in Result if any((values == result).any() for values in codes.values())]
+    table = Table("run", "estimator", box=box.SIMPLE)
+    for result in present:
+        table.add_column(result.name.lower(), justify="right")
+    for name, run in labels.items():
+        ending = "" if run.attrs.get("complete", True) else " (not complete)"
+        counts = (f"{int((codes[name] == result).sum()):,}" for result in present)
+        table.add_row(escape(name) + ending, str(run.attrs.get("estimator", "")), *counts)
+    return table

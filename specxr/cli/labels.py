@@ -1,0 +1,110 @@
+"""The commands that work with the labels of a run: a report, a table, a comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from specxr.cli.options import Cube, Overwrite, RunName
+
+
+def report(
+    cube: Cube,
+    out: Annotated[
+        Path, typer.Option(metavar="REPORT.html", help="Path of the page, which needs no other file.")
+    ] = Path("report.html"),
+    name: RunName = "lasp",
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Path of the emulator or of the model file of the run, if it was moved.",
+            show_default=False,
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a web page about a run: speed, results, labels, residuals, slow and failed blocks, versions."""
+    from specxr.runs.report import report as write_report
+
+    write_report(cube, name, out, estimator=model, overwrite=overwrite)
+    typer.echo(f"report in {out}")
+
+
+def export(
+    cube: Cube,
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="LABELS.{csv,parquet,fits}", help="Path of the table; its suffix gives the format."
+        ),
+    ],
+    name: RunName = "lasp",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the labels of a run as a table with one row for each star."""
+    from specxr.cubes.store import open_labels
+    from specxr.cubes.tables import check_output, label_table, write_table
+
+    check_output(out, overwrite)
+    table = label_table(open_labels(cube, name))
+    write_table(table, out, overwrite=overwrite)
+    typer.echo(f"{len(table):,} stars in {out}")
+
+
+def compare(
+    a: Annotated[
+        str, typer.Argument(metavar="A", help="A table (.csv, .parquet, .fits), or a run: CUBE.zarr::NAME.")
+    ],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another table or run.")],
+    on: Annotated[str, typer.Option(help="Column that identifies the star of a row.")] = "obsid",
+    figure: Annotated[
+        Path | None, typer.Option(help="Path of a figure of the comparison (.png, .pdf, .svg).")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Compare two tables of labels star by star, and print statistics of A minus B."""
+    from specxr.cubes.tables import read_table
+    from specxr.validation.comparison import compare as compare_tables
+
+    if figure is not None:
+        _check_figure(figure, overwrite)
+    tables = read_table(a), read_table(b)
+    statistics = compare_tables(*tables, on=on)
+    Console().print(_statistics_table(statistics))
+    if figure is not None:
+        from specxr.plotting import plot_comparison, save_figure
+
+        save_figure(plot_comparison(*tables, on=on, names=("A", "B")), figure)
+        typer.echo(f"figure in {figure}")
+
+
+def _statistics_table(statistics: Any) -> Table:
+    from specxr.vocabulary import LABELS
+
+    table = Table("A - B", "N", "median", "mean", "std", "1.48 MAD", "beyond 5 sigma", box=box.SIMPLE)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for label, row in statistics.iterrows():
+        digits = 4 if LABELS[label].units == "dex" else 2
+        numbers = (f"{row[name]:.{digits}f}" for name in ("median", "mean", "std", "robust_scatter"))
+        name = escape(f"{label} [{LABELS[label].units}]")
+        table.add_row(name, f"{row['n']:,.0f}", *numbers, f"{row['n_outliers']:,.0f}")
+    return table
+
+
+def _check_figure(path: Path, overwrite: bool) -> None:
+    from specxr.content import check_writable
+
+    if path.suffix.lower() not in (".png", ".pdf", ".svg"):
+        raise ValueError(
+            f"'{path}' ends in '{path.suffix}'; a figure whose name ends in .png, .pdf or .svg is required. Choose one "
+            "of these."
+        )
+    check_writable(path, overwrite)
