@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
+from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from specxr.plotting.style import BLUE, DATA, GREEN, VERMILION, axis_name, tidy
@@ -141,6 +142,11 @@ def _histogram(ax: Axes, values: NDArray[np.float64], colour: str, log: bool) ->
     ax.hist(np.clip(values, edges[0], edges[-1]), edges.tolist(), color=colour, alpha=0.85)
     if log:
         ax.set_xscale("log")
+        # Panels are narrow: the labels of all minor ticks of a short axis would lie on one another.
+        decades = np.log10(edges[-1] / edges[0])
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0,) if decades > 1.5 else (1.0, 3.0)))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter(NullFormatter())
     else:
         ax.locator_params(axis="x", nbins=4)
 

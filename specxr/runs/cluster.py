@@ -1,7 +1,7 @@
 """Where blocks are fitted: processes of this machine, GPUs, jobs of SLURM, or any Dask cluster.
 
-None of these clients becomes Dask's default. A default client that fails to connect, or is closed, would hinder whatever
-is computed next.
+None of these clients becomes Dask's default. A default client that fails to connect, or is closed, would hinder
+whatever is computed next.
 """
 
 from __future__ import annotations
