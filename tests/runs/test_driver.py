@@ -292,7 +292,7 @@ def test_a_driver_that_was_taken_for_dead_stops(client, path, monkeypatch):
             held = path / "locks" / "run-a" / "zarr.json"
             held.write_text(held.read_text().replace('"token": "', '"token": "theirs'))
 
-    with pytest.raises(BlockingIOError, match="lost its lock on run-a .*Let that one finish"):
+    with pytest.raises(BlockingIOError, match="lost its lock on run-a .*Let the other process finish"):
         specxr.run(path, Mean(), name="a", client=client, progress=take_over)
 
 
