@@ -26,9 +26,6 @@ _NAME = re.compile(r"specxr(?:\.[A-Za-z_]\w*)+(?::[A-Za-z_]\w*)?")
 _FILE = re.compile(r"(?:specxr|tests|recipes|docs)/[\w./-]*\w/?")
 _SHELL = ("", "bash", "sh", "console")
 
-# The documents are ahead of the rebuild (issue 8, part 5); this mark goes when it has arrived.
-_FOR_NOW = pytest.mark.xfail(strict=False, reason="the rebuild has not arrived yet; see issue 8")
-
 
 @dataclass(frozen=True)
 class Block:
@@ -214,7 +211,6 @@ def _dotted(node, ours):
     return ".".join([ours[node.id], *reversed(parts)])
 
 
-@_FOR_NOW
 def test_the_page_of_the_house_names_every_file():
     """Every file of the package has its line in docs/design/house.md."""
     page = (ROOT / "docs" / "design" / "house.md").read_text()
