@@ -223,3 +223,10 @@ def test_the_page_of_the_house_names_every_file():
     package = ROOT / "specxr"
     files = {str(path.relative_to(package)) for path in package.rglob("*.py") if path.name != "__init__.py"}
     assert listed == files
+
+
+def test_the_code_names_documents_that_exist():
+    for folder in ("specxr", "recipes", "tests"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for name in re.findall(r"\bdocs/[\w/-]+\.md", path.read_text()):
+                assert (ROOT / name).exists(), f"{path.relative_to(ROOT)}: {name}"
