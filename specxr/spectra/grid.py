@@ -144,16 +144,16 @@ class Grid:
             found, needed = getattr(other, name), getattr(self, name)
             if found != needed:
                 raise ValueError(
-                    f"the cube's wavelengths have the {name} {found}; {what} was trained on {needed}. Resample the "
-                    "cube, or train on spectra like these."
+                    f"the cube's wavelengths have the {name} {found}; {what} was trained on {needed}, which is "
+                    "required. Resample the cube, or train on spectra like these."
                 )
         position = other.index(self.wavelength)
         first = int(round(position[0]))
         stop = first + self.wavelength.size
         if first < 0 or stop > other.wavelength.size:
             raise ValueError(
-                f"the cube covers {other.span}; {what} was trained on {self.span}, which the cube must cover. Train on "
-                "the cube's range."
+                f"the cube covers {other.span}; {what} was trained on {self.span}, which is required. Train on the "
+                "cube's range."
             )
         departure = float(np.abs(position - first - np.arange(self.wavelength.size)).max())
         if departure > SAME_PIXEL:

@@ -154,7 +154,7 @@ def test_an_opened_model_travels_as_path_and_hash(payne, path):
     [
         ({"medium": "air"}, "medium air; this Payne was trained on vacuum"),
         ({"sampling": "linear", "step": 1.0}, "sampling linear"),
-        ({"wavelength": GRID.wavelength[5:]}, "which the cube must cover"),
+        ({"wavelength": GRID.wavelength[5:]}, "which is required"),
         ({"wavelength": GRID.wavelength * (1 + 5e-5)}, "depart by"),
         ({"wavelength": GRID.wavelength[0] * 10 ** (np.arange(900) * 2e-4), "step": 2e-4}, "depart by"),
         ({"line_spread": LineSpread.constant(2500.0)}, "resolving power of 2500"),

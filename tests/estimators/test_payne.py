@@ -1,20 +1,16 @@
 """The Payne from training to labels: injected labels come back, no star depends on another, training can be resumed."""
 
 import dataclasses
-import pickle
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from support.trained import GRID, observed, spectra_with_labels, training_cube
 
 import specxr
 from specxr import Payne
-from specxr.estimators.base import Estimator
 from specxr.spectra.normalisation import Normalisation
-from specxr.vocabulary import Flag, MaskBit, Result
+from specxr.vocabulary import Flag, Result
 
 SMALL = Payne(hidden=(32, 32), max_rounds=25, patience=5)
 
@@ -37,17 +33,6 @@ def payne(training):
 @pytest.fixture(scope="module")
 def block(held_out):
     return observed(held_out, 60)
-
-
-def test_it_keeps_the_contract(payne, block):
-    assert isinstance(payne, Estimator)
-    out = payne.estimate(block)
-    assert payne.labels == ("rv", "teff", "logg", "feh")
-    sizes = {"star": 250, "wavelength": GRID.wavelength.size, "label": 4, "label_": 4}
-    assert set(out) == {o.name for o in payne.outputs}
-    for o in payne.outputs:
-        assert out[o.name].shape == tuple(sizes[d] for d in o.dims)
-        assert out[o.name].dtype == np.dtype(o.dtype)
 
 
 def test_the_network_predicts_spectra_that_it_has_not_seen(payne, held_out):
@@ -132,79 +117,6 @@ def test_a_checkpoint_of_something_else_is_refused(training, tmp_path):
         SMALL.fit(training, checkpoint=checkpoint)
 
 
-def spoil(kind, block):
-    flux, ivar, mask = block.flux.copy(), block.ivar.copy(), block.mask.copy()
-    if kind == "nan":
-        flux[4] = np.nan
-    elif kind == "no variance":
-        ivar[4] = 0
-    elif kind == "zero":
-        flux[4] = 0
-    elif kind == "negative":
-        flux[4] *= -1
-    elif kind == "infinite":
-        flux[4, ::7] = np.inf
-    elif kind == "huge":
-        flux[4] *= 1e30
-    elif kind == "one good pixel":
-        mask[4] = int(MaskBit.MISSING)
-        mask[4, 150] = 0
-    return dataclasses.replace(block, flux=flux, ivar=ivar, mask=mask)
-
-
-@pytest.mark.parametrize(
-    "kind", ["nan", "no variance", "zero", "negative", "infinite", "huge", "one good pixel"]
-)
-@pytest.mark.parametrize("normalisation", [False, True])
-def test_a_spoiled_spectrum_gets_a_code_and_disturbs_nobody(payne, block, kind, normalisation):
-    if normalisation:
-        grid = dataclasses.replace(GRID, normalisation=Normalisation(100.0).to_json())
-        payne = dataclasses.replace(payne, model=dataclasses.replace(payne.model, grid=grid))
-    block = dataclasses.replace(
-        block, flux=block.flux[:9], ivar=block.ivar[:9], mask=block.mask[:9], grid=GRID
-    )
-    clean, out = payne.estimate(block), payne.estimate(spoil(kind, block))
-    others = np.arange(9) != 4
-    for name in out:
-        np.testing.assert_array_equal(out[name][others], clean[name][others], err_msg=name)
-    assert out["result"][4] in set(map(int, Result))
-    if kind in ("nan", "no variance", "one good pixel"):
-        assert out["result"][4] == Result.TOO_FEW_PIXELS
-        assert np.isnan(out["teff"][4])
-
-
-@settings(max_examples=6)
-@given(n=st.integers(1, 90), data=st.data())
-def test_labels_are_the_same_to_the_bit_for_any_partition(payne, block, n, data):
-    order = np.array(data.draw(st.permutations(range(90)))[:n])
-    cut = data.draw(st.integers(0, n))
-
-    def estimate(rows):
-        return payne.estimate(
-            dataclasses.replace(block, flux=block.flux[rows], ivar=block.ivar[rows], mask=block.mask[rows])
-        )
-
-    whole, parts = estimate(order), [estimate(order[:cut]), estimate(order[cut:])]
-    for name in whole:
-        np.testing.assert_array_equal(whole[name], np.concatenate([p[name] for p in parts]), err_msg=name)
-
-
-def test_infer_is_lazy_and_the_same_in_blocks(payne, forbid_compute):
-    cube = training_cube(40, seed=2, snr=80.0)
-    lazy = specxr.infer(cube.chunk(star=13), payne)  # nothing may be computed here
-    assert lazy.chunksizes["star"] == (13, 13, 13, 1)
-
-
-def test_infer_gives_what_estimate_gives(payne):
-    cube = training_cube(40, seed=2, snr=80.0)
-    eager = specxr.infer(cube, payne)
-    lazy = specxr.infer(cube.chunk(star=13), payne).compute(scheduler="threads")
-    for name in eager.data_vars:
-        np.testing.assert_array_equal(eager[name], lazy[name], err_msg=name)
-    assert eager.attrs["estimator"] == "Payne"
-    assert eager.attrs["model_fingerprint"] == payne.model.fingerprint
-
-
 def test_held_labels_and_priors(payne, block, held_out):
     held = dataclasses.replace(payne, fixed={"logg": 4.2, "rv": 0.0})
     out = held.estimate(block)
@@ -251,12 +163,6 @@ def test_single_precision_agrees_with_double(payne, block):
     for name in payne.labels:
         difference = np.abs(double[name] - single[name])[both] / double[f"{name}_err"][both]
         assert np.median(difference) < 0.02, name
-
-
-def test_it_travels(payne, block):
-    again = pickle.loads(pickle.dumps(payne))
-    assert again.fingerprint == payne.fingerprint
-    np.testing.assert_array_equal(again.estimate(block)["teff"], payne.estimate(block)["teff"])
 
 
 def test_wrong_options_are_refused_before_anything_is_done(payne):

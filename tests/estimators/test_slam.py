@@ -5,11 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from support.trained import GRID, observed, spectra_with_labels, training_cube
+from support.trained import GRID, observed, spectra_with_labels
 
-import specxr
 from specxr import SLAM
 from specxr.estimators.base import Estimator
 from specxr.estimators.emulated import slam as slam_module
@@ -119,18 +116,6 @@ def test_bad_pixels_are_not_learnt_from(training, held_out, fitted, loss):
     assert np.isfinite(out["teff"]).all()
 
 
-@settings(max_examples=5)
-@given(n=st.integers(1, 90), data=st.data())
-def test_labels_are_the_same_to_the_bit_for_any_partition(fitted, block, n, data):
-    order = np.array(data.draw(st.permutations(range(90)))[:n])
-    cut = data.draw(st.integers(0, n))
-    slam = fitted["epsilon"]
-    whole = slam.estimate(rows_of(block, order))
-    parts = [slam.estimate(rows_of(block, rows)) for rows in (order[:cut], order[cut:])]
-    for name in whole:
-        np.testing.assert_array_equal(whole[name], np.concatenate([p[name] for p in parts]), err_msg=name)
-
-
 def test_a_saved_model_gives_the_same_labels(fitted, block, tmp_path):
     path = tmp_path / "slam.safetensors"
     fitted["epsilon"].save(path)
@@ -160,16 +145,6 @@ def test_progress_is_told(training, loss, total):
     assert done == tuple(range(1, total + 1))
     assert set(of) == {total}
     assert all(0 < r < 2 for r in rms)
-
-
-def test_the_door_of_training_and_infer():
-    slam = specxr.train(training_cube(120, snr=200.0), ESTIMATORS["squared"])
-    cube = training_cube(20, seed=2, snr=80.0)
-    eager = specxr.infer(cube, slam)
-    lazy = specxr.infer(cube.chunk(star=7), slam).compute(scheduler="threads")
-    for name in eager.data_vars:
-        np.testing.assert_array_equal(eager[name], lazy[name], err_msg=name)
-    assert eager.attrs["estimator"] == "SLAM"
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,8 @@ class Fitter:
 
         A star whose rejections come back to where they were, or do not end, keeps its last ones.
         """
+        if not len(observed.star):
+            return fit
         solution, sqrt_weight = fit.solution, fit.sqrt_weight.clone()
         active = torch.arange(len(sqrt_weight), device=sqrt_weight.device)
         # A random sum tells masks apart at eight bytes each.
@@ -98,6 +100,8 @@ class Fitter:
 
     def second_stage(self, observed: Observed, fit: Fit) -> Fit:
         """Divide by the fitted shape and fit again, the official pipeline's scheme (Liang et al. 2025, note 11)."""
+        if not len(observed.star):
+            return fit
         shape = self._in_lanes(
             lambda i: (
                 self.prepared.model.fit_shape(
@@ -140,8 +144,7 @@ class Fitter:
 
     def _in_lanes(self, function: Callable[[Tensor], Tensor], n: int) -> Tensor:
         device = self.prepared.lower.device
-        found = in_lanes(function, n, self.lanes, device)
-        return torch.cat(found) if found else function(torch.zeros(0, dtype=torch.int64, device=device))
+        return torch.cat(in_lanes(function, n, self.lanes, device))
 
 
 def _lowest(jobs: Solution, star: Tensor, n_star: int) -> Solution:
