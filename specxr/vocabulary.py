@@ -124,7 +124,7 @@ class Result(IntEnum):
 
 _RESULT_ADVICE = {
     Result.CONVERGED: "the fit converged inside the bounds",
-    Result.MAX_ITER: "no convergence within max_iter steps; look at the spectrum, or raise max_iter",
+    Result.MAX_ITER: "no convergence within the evaluations that are allowed; look at the spectrum and its model",
     Result.OUT_OF_BOUNDS: "a label that shapes the whole spectrum ended on a bound; the star lies outside what the "
     "emulator covers",
     Result.NON_FINITE: "flux or model is not finite or the median flux is not positive; no labels are given",

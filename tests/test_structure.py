@@ -46,7 +46,6 @@ def _names(body: list[ast.stmt]) -> Iterator[str]:
                 yield name.id
 
 
-@pytest.mark.xfail(strict=False, reason="the other floors rename their twins; see issue 8, item 9")
 def test_no_public_name_is_defined_in_two_files():
     homes = defaultdict(set)
     for path in _files("specxr"):

@@ -18,7 +18,7 @@ from specxr.emulators.base import TrainedEmulator
 from specxr.estimators.backend import DTYPES
 from specxr.estimators.base import Block, Output
 from specxr.estimators.emulated.label_fit import RV, Fitted, LabelFit
-from specxr.estimators.emulated.normalise import observe_block
+from specxr.estimators.emulated.normalise import observe_normalised
 from specxr.estimators.model_file import Model
 from specxr.estimators.observe import Observed
 from specxr.estimators.outputs import Inferred, assemble, blanked, model_spectra, outputs_of
@@ -192,7 +192,7 @@ class Emulated(Trained):
         model = self.trained_model
         pixels = model.grid.part_of(block.grid, "the model")
         variance = np.where(self.used, self.variance, np.inf)
-        return observe_block(block, pixels, model.grid, variance, self._label_fit, least=len(self.labels))
+        return observe_normalised(block, pixels, model.grid, variance, self._label_fit, least=len(self.labels))
 
     def _estimate(
         self, block: Block, spectra: bool, given: Mapping[str, NDArray[Any]]

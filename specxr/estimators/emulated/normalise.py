@@ -18,7 +18,7 @@ from specxr.spectra.normalisation import Normalisation
 from specxr.vocabulary import UNUSABLE_NORMALISED
 
 
-def observe_block(
+def observe_normalised(
     block: Block, pixels: slice, grid: Grid, variance: NDArray[np.float64], label_fit: LabelFit, *, least: int
 ) -> Observed:
     """The spectra of a block as a fit of an emulator needs them.
