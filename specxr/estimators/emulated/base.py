@@ -192,7 +192,9 @@ class Emulated(Trained):
         model = self.trained_model
         pixels = model.grid.part_of(block.grid, "the model")
         variance = np.where(self.used, self.variance, np.inf)
-        return observe_normalised(block, pixels, model.grid, variance, self._label_fit, least=len(self.labels))
+        return observe_normalised(
+            block, pixels, model.grid, variance, self._label_fit, least=len(self.labels)
+        )
 
     def _estimate(
         self, block: Block, spectra: bool, given: Mapping[str, NDArray[Any]]
