@@ -65,7 +65,7 @@ def by_reference(opener: Callable[[str], _T], source: str, content: _T) -> tuple
     source : str
         Path or name.
     content : object
-        What `opener` gave.
+        The object that `opener` returned.
     """
     return reopen, (opener, source, content.fingerprint)
 

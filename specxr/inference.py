@@ -44,7 +44,7 @@ def infer(
     cube : Dataset
         Dimensions ``star`` and ``wavelength``, see ``specxr.validate``.
     estimator : Estimator
-        For example ``specxr.LASP()``.
+        The method, for example ``specxr.LASP()``.
     start : Dataset, optional
         Labels of another run on the same stars (``teff``, ``logg``, ``feh``) with which the fits begin.
     spectra : bool, optional

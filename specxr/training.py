@@ -36,9 +36,9 @@ def train(
     Parameters
     ----------
     cube : Dataset
-        See `training_set`. Loaded as a whole.
+        Spectra with labels, see `training_set`. They are loaded into memory.
     estimator : Trained
-        With its options, such as ``specxr.Payne()`` or ``specxr.SLAM(loss="squared")``.
+        The method with its options, such as ``specxr.Payne()`` or ``specxr.SLAM(loss="squared")``.
     labels : sequence of str, optional
         Labels to learn; by default all labels of the vocabulary that the cube has along ``star``.
     folds : int, optional

@@ -29,18 +29,25 @@ def train(
     labels: Annotated[
         str | None,
         typer.Option(
-            metavar="A,B,...", help="What to learn; all that the cube has, if not given.", show_default=False
+            metavar="A,B,...", help="Labels to learn; all that the cube has if not given.", show_default=False
         ),
     ] = None,
     folds: Annotated[
-        int, typer.Option(min=0, help="Parts of a cross-validation that calibrates the errors; 0 for none.")
+        int,
+        typer.Option(
+            min=0, help="Number of parts of the cross-validation that calibrates the errors; 0 for none."
+        ),
     ] = 0,
     snr: Annotated[
         tuple[float, float] | None,
-        typer.Option(metavar="LOW HIGH", help="S/N to which its spectra are degraded.", show_default=False),
+        typer.Option(
+            metavar="LOW HIGH",
+            help="Range of S/N to which spectra of the cross-validation are degraded.",
+            show_default=False,
+        ),
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keep the training here while it lasts (payne).")
+        Path | None, typer.Option(metavar="FILE", help="File that keeps the training while it lasts (payne).")
     ] = None,
     device: Annotated[str, typer.Option(metavar="cpu|cuda", help="The device that computes.")] = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
@@ -48,12 +55,12 @@ def train(
     """Train a model on spectra with known labels."""
     import specxr
     from specxr.content import check_writable
+    from specxr.estimators.model_file import check_model_path
 
     untrained: Any = specxr.open_estimator(estimator, **{"device": device, **parse_options(option)})
     if not hasattr(untrained, "fit"):
         raise ValueError(f"{estimator} is not trained; a method that learns is required. Use payne or slam.")
-    if out.suffix != ".safetensors":
-        raise ValueError(f"'{out}' ends in '{out.suffix}'; a model file ends in .safetensors. Name it so.")
+    check_model_path(out)
     check_writable(out, overwrite)
     spectra = specxr.open_cube(cube)
     with progress_bar("training", "steps") as (bar, task):
@@ -69,39 +76,41 @@ def train(
             ),
         )
     fitted.save(out, overwrite=overwrite)
-    typer.echo(f"{spectra.sizes['star']:,} stars, {', '.join(fitted.labels[1:])}: {out}")
+    typer.echo(f"{spectra.sizes['star']:,} stars, {', '.join(fitted.model.labels)}: {out}")
     _calibration(fitted.model.describe()["calibration"])
 
 
 @models.command()
-def info(model: Annotated[Path, typer.Argument(metavar="FILE", help="What `specxr train` made.")]) -> None:
+def info(
+    model: Annotated[Path, typer.Argument(metavar="FILE", help="A model file that `specxr train` made.")],
+) -> None:
     """Show what a model is: labels and ranges, grid, normalisation, training, errors, hash."""
     from specxr.estimators.model_file import describe_model
 
-    found = describe_model(model)
+    content = describe_model(model)
     table = Table(box=None, show_header=False)
-    low, high = found["wavelength"]
+    low, high = content["wavelength"]
     rows = {
         "model": str(model),
-        "kind": found["kind"],
-        "wavelength": f"{low:.1f}-{high:.1f} Angstrom, {found['medium']}",
-        "sampling": f"{found['sampling']}, step {found['step']:g}",
-        "line spread": found["line_spread"] or "not said",
-        "normalisation": found["normalisation"] or "none",
-        **{f"option {name}": str(value) for name, value in found["options"].items()},
-        **{f"training {name}": str(value) for name, value in found["training"].items()},
-        **{f"version of {name}": value for name, value in found["versions"].items()},
-        "sha256": found["sha256"],
+        "kind": content["kind"],
+        "wavelength": f"{low:.1f}-{high:.1f} Angstrom, {content['medium']}",
+        "sampling": f"{content['sampling']}, step {content['step']:g}",
+        "line spread": content["line_spread"] or "unknown",
+        "normalisation": content["normalisation"] or "none",
+        **{f"option {name}": str(value) for name, value in content["options"].items()},
+        **{f"training {name}": str(value) for name, value in content["training"].items()},
+        **{f"version of {name}": value for name, value in content["versions"].items()},
+        "sha256": content["sha256"],
     }
     for name, value in rows.items():
         table.add_row(name, escape(value))
     console = Console()
     console.print(table)
     ranges = Table("label", "from", "to", box=box.SIMPLE)
-    for name, (lower, upper) in found["bounds"].items():
+    for name, (lower, upper) in content["bounds"].items():
         ranges.add_row(name, f"{lower:g}", f"{upper:g}")
     console.print(ranges)
-    _calibration(found["calibration"])
+    _calibration(content["calibration"])
 
 
 def _calibration(calibration: dict[str, Any] | None) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Emulator(Protocol):
-    """The contract between what makes spectra and the fits of labels.
+    """The contract between emulators and the fits of labels.
 
     `GridEmulator` keeps it as well as the emulators that are trained.
     """
@@ -28,7 +28,7 @@ class Emulator(Protocol):
         """Flux, shape (star, pixel), and its derivatives by the labels, shape (star, label, pixel).
 
         Labels are of shape (star, label). Each star is evaluated for itself, to the last bit: see
-        ``kernels.shape`` for how many pixels BLAS wants.
+        ``kernels.shape`` for the numbers of pixels that BLAS treats alike.
         """
 
 

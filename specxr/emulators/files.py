@@ -45,11 +45,13 @@ def open_emulator(source: str | Path) -> PolynomialEmulator:
     suffix = path.suffix.removeprefix(".")
     if suffix not in readers.names:
         raise ValueError(
-            f"The emulator {source} has the suffix {path.suffix!r}; known are "
-            f"{', '.join(sorted('.' + name for name in readers.names))}; give such a file, or '{DEFAULT}'."
+            f"the emulator {source} has the suffix {path.suffix!r}; one of "
+            f"{', '.join(sorted('.' + name for name in readers.names))} is required. Give such a file, or '{DEFAULT}'."
         )
     if not path.is_file():
-        raise FileNotFoundError(f"There is no emulator file {source}; give the path of one, or '{DEFAULT}'.")
+        raise FileNotFoundError(
+            f"there is no emulator file {source}; an existing file is required. Give the path of one, or '{DEFAULT}'."
+        )
     emulator: PolynomialEmulator = readers[suffix].load()(path)
     return replace(emulator, source=str(path))
 
@@ -71,7 +73,7 @@ def read_safetensors(path: str | Path) -> PolynomialEmulator:
     except (SafetensorError, ValueError) as error:
         raise ValueError(
             f"{path} is no emulator ({error}); a file made by specxr.emulators.write_safetensors is "
-            f"required; give such a file, or '{DEFAULT}'."
+            f"required. Give such a file, or '{DEFAULT}'."
         ) from error
     attributes["bounds"] = {label: tuple(bounds) for label, bounds in attributes["bounds"].items()}
     attributes["remainders"] = tuple(attributes["remainders"])

@@ -33,7 +33,7 @@ class KernelEmulator:
     training : Tensor, shape (star, label)
         Scaled labels t_i.
     dual : Tensor, shape (star, pixel)
-        In units of the flux; 0 where a training star is not a support vector of the pixel.
+        Weights of the training stars in units of the flux; 0 where a star is not a support vector of the pixel.
     intercept : Tensor, shape (pixel,)
     gamma, c, epsilon : Tensor, shape (pixel,)
         Hyperparameters. C and epsilon are for the record, in units of the pixel's standard deviation.

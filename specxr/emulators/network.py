@@ -45,7 +45,7 @@ class NetworkEmulator:
     centre, unit : Tensor, shape (label,)
         Inputs are (label - centre) / unit, teff in its natural logarithm.
     weights : tuple of Tensor, shape (inputs, outputs)
-        Of the layers; the last has the pixels as its outputs.
+        Weights of the layers; the last layer has the pixels as its outputs.
     biases : tuple of Tensor, shape (outputs,)
     """
 

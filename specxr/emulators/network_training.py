@@ -21,10 +21,11 @@ from specxr.spectra.training_set import TrainingSet
 
 _BATCHES_PER_ROUND = 100
 _ROUNDS_PER_CHECKPOINT = 10
-_HALVINGS = 6  # of the learning rate; then training ends
+_HALVINGS = 6  # times that the learning rate is halved before the training ends
 _GAIN = 0.99  # a round is better than the best if its loss is lower by one percent
 
-# No flux counts as better known than this: an emulator is hardly ever, and S/N alone must not choose what is learnt.
+# No flux counts as better known than this. Emulators are rarely better, and without a floor the few stars of highest
+# S/N would decide what is learnt.
 _FLOOR = 0.003
 
 
@@ -139,12 +140,12 @@ def train_network(
     progress : callable, optional
         ``progress(round, max_rounds, rms)``, with the least root mean square residual of the held-out spectra so far.
     checkpoint : Path, optional
-        Where the state is kept as it goes on; if the file is there, training goes on from it, to the same network.
+        File in which the state is kept; if it exists, the training goes on from it and ends with the same network.
 
     Returns
     -------
     emulator : NetworkEmulator
-        In float64, on the CPU.
+        The network in float64 on the CPU.
     variance : ndarray, shape (wavelength,)
         Mean squared residual of the held-out spectra, less their noise.
     """
@@ -177,9 +178,9 @@ def held_out_variance(
 ) -> NDArray[np.float64]:
     """Mean squared residual of held-out spectra less their noise, not below 0, shape (wavelength,)."""
     labels = torch.from_numpy(held.label_array)
-    found = torch.cat([emulate(some)[0] for some in torch.split(labels, 256)])
+    flux = torch.cat([emulate(part)[0] for part in torch.split(labels, 256)])
     good = held.good
-    residual = np.where(good, held.flux - found[:, : good.shape[1]].numpy(), 0.0)
+    residual = np.where(good, held.flux - flux[:, : good.shape[1]].numpy(), 0.0)
     noise = np.where(good, 1.0 / np.where(good, held.ivar, 1.0), 0.0)
     return np.asarray(np.maximum((residual**2 - noise).sum(axis=0) / np.maximum(good.sum(axis=0), 1), 0.0))
 

@@ -41,7 +41,7 @@ class PolynomialEmulator:
     edges : ndarray, shape (wavelength + 1,)
         Edges of the pixels [Angstrom].
     medium : {"vacuum", "air"}
-        Where `edges` are measured.
+        Medium in which `edges` are measured.
     powers : ndarray of int, shape (monomial, 3)
         The exponents (a, b, c).
     fiducial, scale : ndarray, shape (regime, 3)
@@ -57,9 +57,10 @@ class PolynomialEmulator:
     resolving_power : float, optional
         lambda / FWHM of the stored spectra, where it is known.
     name, citation, licence : str, optional
-        Where it comes from, and on what terms.
+        Origin of the emulator, and the terms of its use.
     source : str, optional
-        What `open_emulator` opened; it then travels to other processes as this name and its fingerprint.
+        Name or path that `open_emulator` opened; the emulator then travels to other processes as this name and its
+        fingerprint.
 
     References
     ----------
@@ -95,12 +96,12 @@ class PolynomialEmulator:
             if getattr(self, field).shape != shape:
                 raise ValueError(
                     f"{field} has shape {getattr(self, field).shape}; coefficients of shape "
-                    f"{self.coefficients.shape} require {shape}; check what it was made from."
+                    f"{self.coefficients.shape} require {shape}. Correct what it was made from."
                 )
         if self.medium not in MEDIA or set(self.bounds) != set(_LABELS):
             raise ValueError(
                 f"medium is {self.medium!r} and bounds are given for {sorted(self.bounds)}; an emulator "
-                f"requires one of {MEDIA} and bounds of {_LABELS}; check what it was made from."
+                f"requires one of {MEDIA} and bounds of {_LABELS}. Correct what it was made from."
             )
 
     @property
@@ -146,9 +147,9 @@ class PolynomialEmulator:
         if not (self.edges[0] <= own[0] and own[-1] <= self.edges[-1]):
             low, high = convert_medium(self.edges[[0, -1]], self.medium, medium)
             raise ValueError(
-                f"The spectra span {edges[0]:.1f}-{edges[-1]:.1f} Angstrom ({medium}); the emulator "
-                f"{self.name} covers only {low:.1f}-{high:.1f}; cut the spectra to that range, or choose an "
-                "emulator that covers them."
+                f"the spectra span {edges[0]:.1f}-{edges[-1]:.1f} Angstrom ({medium}); the emulator "
+                f"{self.name} covers only {low:.1f}-{high:.1f}, and an emulator that covers them is required. Cut the "
+                "spectra to that range, or choose another emulator."
             )
 
     def on(
@@ -165,7 +166,7 @@ class PolynomialEmulator:
         edges : ndarray, shape (wavelength + 1,)
             Edges of the pixels [Angstrom].
         medium : {"vacuum", "air"}
-            Where `edges` are measured; they are converted to the emulator's medium.
+            Medium in which `edges` are measured; they are converted to the emulator's medium.
         dtype : torch.dtype, optional
         device : torch.device or str, optional
 

@@ -30,7 +30,7 @@ class Output:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Some stars of a cube with all their pixels.
+    """A part of the stars of a cube, with all their pixels.
 
     Parameters
     ----------

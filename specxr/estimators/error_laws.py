@@ -36,16 +36,14 @@ class Law:
     def fit(cls, snr: NDArray[np.float64], scatter: NDArray[np.float64]) -> Law:
         """Fit the scatter in bins; relative departures have equal weights."""
         scatter = np.maximum(scatter, 1e-12 * max(scatter.max(), 1e-300))
-        middle = np.median(
-            snr
-        )  # b / SNR^c is b' (SNR / middle)^-c, whose two numbers hardly depend on each other
+        middle = np.median(snr)  # as b' (SNR / middle)^-c the two numbers of b / SNR^c are nearly independent
         unit = np.median(scatter)
 
         def departure(p: NDArray[np.float64]) -> NDArray[np.float64]:
             return np.asarray(np.log((p[0] + p[1] * (snr / middle) ** -p[2] + 1e-12) * unit / scatter))
 
-        found = least_squares(departure, [0.1, 0.9, 1.0], bounds=([0.0, 0.0, 0.0], [10.0, 10.0, 3.0])).x
-        return cls(float(found[0] * unit), float(found[1] * unit * middle ** found[2]), float(found[2]))
+        best = least_squares(departure, [0.1, 0.9, 1.0], bounds=([0.0, 0.0, 0.0], [10.0, 10.0, 3.0])).x
+        return cls(float(best[0] * unit), float(best[1] * unit * middle ** best[2]), float(best[2]))
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class Model:
     bounds : mapping of str to (float, float)
         Lowest and highest value of each label of the training set, in the order of the labels.
     weights : mapping of str to ndarray
-        What the method learnt, by names of its own.
+        Arrays that the method learnt, under names of its own.
     training_labels : ndarray, shape (star, label)
     options : mapping
         Options that decided what was learnt, as JSON types.
@@ -88,7 +88,7 @@ class Model:
         return int(self.grid.wavelength.size)
 
     def describe(self) -> dict[str, Any]:
-        """All that a file of it says beside its numbers, as JSON types."""
+        """Description that a file of it holds beside the numbers, as JSON types."""
         ends = [float(self.grid.wavelength[0]), float(self.grid.wavelength[-1])]
         return {
             **self._attributes(),
@@ -99,10 +99,7 @@ class Model:
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write a file, which appears once it is complete."""
-        if Path(path).suffix != SUFFIX:
-            raise ValueError(
-                f"'{path}' ends in '{Path(path).suffix}'; a model file ends in {SUFFIX}. Name it so."
-            )
+        check_model_path(path)
         # Not save_file, whose files only their owner may read.
         with whole_file(path, overwrite) as draft:
             draft.write_bytes(save(self._arrays(), metadata={"specxr": json.dumps(self.describe())}))
@@ -130,8 +127,16 @@ class Model:
         }
 
 
+def check_model_path(path: str | os.PathLike[str]) -> None:
+    """Raise ``ValueError`` unless a path has the suffix of a model file."""
+    if Path(path).suffix != SUFFIX:
+        raise ValueError(
+            f"'{path}' ends in '{Path(path).suffix}'; the suffix {SUFFIX} is required for a model file. Name it so."
+        )
+
+
 def describe_model(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a model file says of itself, once its hash is found to be right."""
+    """Description in a model file, read once its hash is found to be right."""
     return _read(path)[1]
 
 

@@ -1,4 +1,4 @@
-"""From the spectra of a block to what a fit needs: cut, normalised, weighed; some stars are refused."""
+"""The spectra of a block as a fit needs them: cut, normalised, weighed; stars that cannot be fitted are refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Normalised:
     sqrt_weight : Tensor, shape (star, pixel)
         Square root of the weight, 0 for pixels that are not used.
     scale : Tensor of float64, shape (star, 1) or (star, pixel)
-        What the observed flux was divided by.
+        Scale by which the observed flux was divided.
     n_good : ndarray of int, shape (star,)
         Number of pixels used.
     fine : ndarray of bool, shape (star,)
@@ -58,7 +58,7 @@ class Observed:
     sqrt_weight : Tensor, shape (fitted, padded pixel)
         Square root of the weight, 0 for pixels that are not used and for the padding.
     scale : Tensor of float64, shape (fitted, 1) or (fitted, pixel)
-        What the observed flux was divided by.
+        Scale by which the observed flux was divided.
     snr : Tensor, shape (fitted,)
         Median signal-to-noise ratio of a pixel; NaN for methods that have no use for it.
     star : ndarray of int, shape (fitted,)

@@ -86,7 +86,7 @@ def assemble(names: tuple[str, ...], observed: Observed, inferred: Inferred) -> 
     Returns
     -------
     dict of str to ndarray
-        What `outputs_of` declares, NaN for stars that were not fitted.
+        The variables that `outputs_of` declares, NaN for stars that were not fitted.
     """
     code, flags, limit = _judged(names, inferred)
     result, n_good = observed.result.copy(), observed.n_good.copy()

@@ -64,13 +64,13 @@ def _names() -> list[str]:
 
 
 def _class(name: str) -> Any:
-    found = entry_points(group=GROUP)
-    if name not in found.names:
+    known = entry_points(group=GROUP)
+    if name not in known.names:
         raise ValueError(
             f"the estimator {name!r} is not known; one of {', '.join(_names())} or a model file (*{SUFFIX}) is "
             "required. Name one of these, or install the package that brings it."
         )
-    return found[name].load()
+    return known[name].load()
 
 
 def _rebuild(provenance: Mapping[str, Any], options: Mapping[str, Any]) -> Estimator:

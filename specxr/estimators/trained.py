@@ -36,7 +36,7 @@ class Trained(ABC):
     dtype : {"float64", "float32"}, optional
         Precision of the inference.
     model : Model, optional
-        What `fit` or `load` puts here.
+        The trained model, which `fit` or `load` puts here.
     """
 
     device: str = "cpu"

@@ -31,7 +31,7 @@ def gaussian_kernel(mu: Tensor, sigma: Tensor, reach: int) -> tuple[Tensor, Tens
     kernel : Tensor, shape (star, tap)
         Taps at offsets -h ... h, where h holds the widest support of the block.
     derivatives : Tensor, shape (star, 2, tap)
-        With respect to mu and sigma.
+        Derivatives with respect to mu and sigma.
     """
     widest = min(int(torch.ceil(mu.abs() + TRUNCATION * sigma).max()), reach)
     offset = torch.arange(-reach, reach + 1, dtype=mu.dtype, device=mu.device)
@@ -60,7 +60,7 @@ def rotating_gaussian_kernel(mu: Tensor, square: Tensor, sigma: float, reach: in
         Square of v sin i [pixels^2], positive. Kernels are even in v sin i: by its square their derivative does not
         vanish at slow rotation, and a fit can tell an upper limit.
     sigma : float
-        Of the instrument's Gaussian [pixels].
+        Standard deviation of the instrument's Gaussian [pixels].
     reach : int
         As for `gaussian_kernel`.
 
@@ -68,7 +68,7 @@ def rotating_gaussian_kernel(mu: Tensor, square: Tensor, sigma: float, reach: in
     -------
     kernel : Tensor, shape (star, tap)
     derivatives : Tensor, shape (star, 2, tap)
-        With respect to mu and square.
+        Derivatives with respect to mu and square.
 
     Notes
     -----
@@ -155,7 +155,7 @@ def convolve(flux: Tensor, kernel: Tensor, out: Tensor | None = None) -> Tensor:
     kernel : Tensor, shape (star, row, tap)
         An odd number of taps; ``row`` may be 1 in either argument.
     out : Tensor, shape (star, row, pixel), optional
-        Where the result goes.
+        Tensor that receives the result.
 
     Returns
     -------

@@ -22,7 +22,7 @@ def rebin(flux: torch.Tensor, edges_in: NDArray[np.float64], edges_out: NDArray[
     Returns
     -------
     Tensor, shape (..., pixel_out)
-        In the dtype and on the device of `flux`.
+        Rebinned flux, of the type and on the device of `flux`.
 
     Notes
     -----

@@ -35,7 +35,7 @@ class ShapeFit:
     Attributes
     ----------
     coefficients : Tensor, shape (star, padded(degree + 1))
-        Of Chebyshev polynomials.
+        Degree of the Chebyshev polynomials.
     polynomial : Tensor, shape (star, pixel)
     residual : Tensor, shape (star, pixel)
         Times the square root of the weight.
@@ -65,7 +65,7 @@ class ShapeBasis:
     degree : int
     n_pixel : int
     dtype, device
-        Of the tensors that it works on.
+        Type and device of the tensors.
 
     Attributes
     ----------

@@ -14,8 +14,8 @@ from specxr.vocabulary import MEDIA
 
 # Pixels; the float32 wavelengths of survey files move a pixel by 0.02.
 SAME_PIXEL = 0.05
-# Relative difference of two resolving powers that is borne: the nominal line spread of an instrument and the one that
-# is measured on its spectra differ by about that.
+# Largest relative difference of two resolving powers that is accepted: the nominal line spread of an instrument and the
+# one that is measured on its spectra differ by about that.
 _SAME_POWER = 0.15
 
 
@@ -32,7 +32,7 @@ class Grid:
     step : float
         Pixel width in log10(Angstrom) or in Angstrom.
     line_spread : LineSpread, optional
-        How broad the instrument makes lines. It does not tell grids apart.
+        Line spread of the instrument. It does not tell grids apart.
     normalisation : str, optional
         JSON of the `Normalisation` by which the flux was divided already; empty for flux in the survey's own units.
         It does not tell grids apart.
@@ -141,10 +141,10 @@ class Grid:
             The grids, the resolving powers or the normalisations are not alike; the message says what differs.
         """
         for name in ("medium", "sampling"):
-            found, needed = getattr(other, name), getattr(self, name)
-            if found != needed:
+            given, needed = getattr(other, name), getattr(self, name)
+            if given != needed:
                 raise ValueError(
-                    f"the cube's wavelengths have the {name} {found}; {what} was trained on {needed}, which is "
+                    f"the cube's wavelengths have the {name} {given}; {what} was trained on {needed}, which is "
                     "required. Resample the cube, or train on spectra like these."
                 )
         position = other.index(self.wavelength)

@@ -19,7 +19,7 @@ class Normalisation:
         h [Angstrom] of the smoothing spline s that minimises
         int (flux - s)^2 d lambda + h^4 int s''^2 d lambda: waves longer than 2 pi h are taken off.
     rounds : int, optional
-        How often the spline is fitted; between two fits, pixels that stand out are rejected. One round is the
+        Number of fits of the spline; between two fits, pixels that stand out are rejected. One round is the
         smoothing spline of the M-dwarf paper (section 3), three are the hot-star paper's (section 3.1).
     clip : float, optional
         A pixel of flux / s stands out by so many standard deviations (1.48 MAD) from the median of its window.

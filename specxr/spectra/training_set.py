@@ -36,9 +36,9 @@ class TrainingSet:
     mask : ndarray of unsigned int, shape (star, wavelength)
         Bits of ``vocabulary.MaskBit``.
     labels : mapping of str to ndarray, shape (star,)
-        By names of the vocabulary, in the order in which they are to be inferred.
+        Labels by names of the vocabulary, in the order in which they are inferred.
     provenance : mapping, optional
-        What the trained model is to remember of where they come from, as JSON types: generator, line spread, ...
+        Origin of the spectra that the trained model keeps, as JSON types: generator, line spread, ...
     """
 
     grid: Grid
@@ -52,7 +52,7 @@ class TrainingSet:
         return len(self.flux)
 
     def __getitem__(self, stars: NDArray[Any]) -> TrainingSet:
-        """Return some of the stars."""
+        """Return a part of the stars."""
         return replace(
             self,
             flux=self.flux[stars],
@@ -101,10 +101,10 @@ class TrainingSet:
         n_star = len(self.flux)
         shape = (n_star, self.grid.wavelength.size)
         for name in SPECTRA:
-            found = getattr(self, name).shape
-            if found != shape:
+            given = getattr(self, name).shape
+            if given != shape:
                 raise ValueError(
-                    f"{name} of the training set has shape {found}; {shape} is required, stars by wavelengths. "
+                    f"{name} of the training set has shape {given}; {shape} is required, stars by wavelengths. "
                     "Correct the array, or the grid."
                 )
         for name, values in self.labels.items():

@@ -269,9 +269,9 @@ def test_fingerprint_sees_every_number(tmp_path: Path) -> None:
 
 
 def test_opening_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="There is no emulator file .*; give the path of one"):
+    with pytest.raises(FileNotFoundError, match="there is no emulator file .*; .* required. Give the path of one"):
         open_emulator(tmp_path / "missing.fits")
-    with pytest.raises(ValueError, match=r"suffix '\.txt'; known are \.fits, \.safetensors; give"):
+    with pytest.raises(ValueError, match=r"suffix '\.txt'; one of \.fits, \.safetensors is required\. Give"):
         open_emulator("labels.txt")
     with pytest.raises(ValueError, match="elodie has the suffix ''"):
         open_emulator("elodie")

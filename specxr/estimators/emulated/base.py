@@ -29,9 +29,9 @@ from specxr.spectra.normalisation import Normalisation, within
 from specxr.spectra.training_set import TrainingSet
 from specxr.vocabulary import Flag
 
-# Fits begin at the likest of so many training stars. Of hot stars at S/N 100, whose Balmer lines are as strong on
-# either side of 9,000 K, 1 in 1,000 then ends in a wrong minimum; from 256 it is 11, and three times that from 128 as
-# far from one another as can be.
+# A fit begins at the one of so many training stars whose spectrum is nearest. The Balmer lines of hot stars are equally
+# strong on either side of 9,000 K: at S/N 100, 1 of 1,000 hot stars then ends in a wrong minimum. With 256 training
+# stars it is 11 of 1,000, and three times as many with 128 that are as far from one another as possible.
 _CANDIDATES = 1024
 
 _EMULATOR, _VARIANCE = "emulator.", "variance"  # names of the arrays of a model
@@ -55,7 +55,7 @@ class Emulated(Trained):
     dtype : {"float64", "float32"}, optional
         Precision of the fit.
     model : Model, optional
-        What `fit` or `load` puts here.
+        The trained model, which `fit` or `load` puts here.
     """
 
     fixed: Mapping[str, float] = field(default_factory=dict)
@@ -88,7 +88,7 @@ class Emulated(Trained):
         Returns
         -------
         emulator : TrainedEmulator
-            In float64, on the CPU.
+            The emulator in float64 on the CPU.
         variance : ndarray, shape (wavelength,)
             Mean squared error of the emulator on held-out spectra, less the noise of these.
         """

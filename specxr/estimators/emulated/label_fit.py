@@ -28,7 +28,7 @@ _FEW = 64  # templates that are tried at all these velocities
 
 @dataclass(frozen=True)
 class Fitted:
-    """Labels of some stars; ``rv`` is the first of the parameters, the emulator's labels follow.
+    """Labels of the fitted stars; ``rv`` is the first of the parameters, the labels of the emulator follow.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Fitted:
     information : Tensor, shape (star, parameter, parameter)
         J^T W J, priors included, of all parameters, held ones too.
     covariance : Tensor, shape (star, parameter, parameter)
-        Its inverse over the free parameters, 0 for those that are held; NaN where they cannot be told apart.
+        Inverse of it over the free parameters, 0 for those that are held; NaN where they cannot be told apart.
     lowest, highest : Tensor of bool, shape (star, parameter)
         Whether a free parameter lies at an end of its range.
     chi2 : Tensor, shape (star,)

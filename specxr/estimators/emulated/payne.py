@@ -31,22 +31,23 @@ class Payne(Emulated):
     Parameters
     ----------
     hidden : tuple of int, optional
-        Neurons of the hidden layers; (40, 40) in the hot-star paper.
+        Numbers of neurons of the hidden layers; (40, 40) in the hot-star paper.
     activation : {"silu", "sigmoid"}, optional
         "sigmoid" in the hot-star paper. SiLU does not saturate: with the same time it is several times closer to
         spectra that were not learnt (docs/payne.md).
     learning_rate : float, optional
-        Of Adam, at the beginning; it is halved, six times at most, where ``patience`` rounds brought no gain.
+        Learning rate of Adam at the beginning; it is halved whenever ``patience`` rounds brought no gain, six times at
+        most.
     weight_decay : float, optional
-        Of AdamW; more of it where observed spectra are few.
+        Weight decay of AdamW; few observed spectra require more of it.
     batch : int, optional
-        Stars in a step; a round has a hundred steps.
+        Number of stars in a step; a round has a hundred steps.
     max_rounds, patience : int, optional
-        Training ends after so many rounds, or when the learning rate was halved six times.
+        The training ends after ``max_rounds`` rounds, or when the learning rate was halved six times.
     validation : float, optional
         Fraction of the stars that are held out, to decide when to stop and how good the network is in each pixel.
     seed : int, optional
-        Of the split, of the first weights and of the batches.
+        Seed of the split, of the first weights and of the batches.
 
     Examples
     --------

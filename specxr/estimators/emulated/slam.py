@@ -49,17 +49,18 @@ class SLAM(Emulated):
         "squared": kernel ridge regression, |f|^2 / 2 + C sum (y - f)^2, with leave-one-out errors in closed form; much
         faster, without protection from outlying pixels. It takes no epsilon and no folds.
     solver : {"torch", "sklearn"}, optional
-        Of the support vector regression: all pixels at once, or scikit-learn pixel after pixel, as a reference.
+        Solver of the support vector regression: all pixels at once, or scikit-learn one pixel after the other, as a
+        reference.
     c : tuple of float, optional
         Penalties, per standard deviation of the pixel.
     gamma : tuple of float, optional
-        Of the kernel exp(-gamma |t - t'|^2) of scaled labels t.
+        Rates of the kernel exp(-gamma |t - t'|^2) of scaled labels t.
     epsilon : tuple of float, optional
         Half widths of the tube, in standard deviations of the pixel.
     n_folds : int, optional
-        Parts of the training set, each held out once.
+        Number of parts of the training set, each of which is held out once.
     seed : int, optional
-        Of the folds.
+        Seed of the folds.
 
     Examples
     --------
@@ -89,7 +90,7 @@ class SLAM(Emulated):
         scaled = _Scaled.of(training, self.device)
         if self.loss == "epsilon" and self.n_folds > len(training):
             raise ValueError(
-                f"{self.n_folds} folds were asked for and there are {len(training)} training stars; at most as many"
+                f"{self.n_folds} folds were requested and there are {len(training)} training stars; at most as many"
                 " folds as stars are possible. Lower `n_folds`, or add stars."
             )
         machines, points, mse, md = self._machines(scaled, progress or _silent)
@@ -187,7 +188,7 @@ class _Scaled:
 
 
 def _silent(done: int, total: int, error: float) -> None:
-    """Report to nobody."""
+    """Do nothing with the progress."""
 
 
 def _check_options(slam: SLAM) -> None:
@@ -204,11 +205,11 @@ def _check_options(slam: SLAM) -> None:
         raise ValueError(f"n_folds is {slam.n_folds}; at least 2 are required. The papers take 5 and 10.")
     if slam.solver == "sklearn" and slam.loss == "squared":
         raise ValueError(
-            "solver='sklearn' was asked for with loss='squared'; that loss is solved in closed form, all pixels at "
-            "once. Use solver='torch', or loss='epsilon'."
+            "solver='sklearn' was requested with loss='squared', which is solved in closed form; solver='torch' is "
+            "required. Use solver='torch', or loss='epsilon'."
         )
     if slam.solver == "sklearn" and find_spec("sklearn") is None:
         raise ValueError(
-            "solver='sklearn' was asked for and scikit-learn is not installed; it is required for that solver. Use "
+            "solver='sklearn' was requested and scikit-learn is not installed; it is required for that solver. Use "
             "solver='torch', or install specxr[sklearn]."
         )

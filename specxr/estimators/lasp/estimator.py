@@ -57,28 +57,29 @@ class LASP:
         Also divide the flux by the fitted shape and fit again, the official pipeline's second stage, and flag the
         stars whose labels then differ by more than their errors. The labels are those of the first stage.
     solver : {"lm", "adam", "curve_fit"}
-        Batched Levenberg-Marquardt with variable projection; the paper's Adam; scipy, one star at a time. The last
-        two begin at `start` or the best template, the first tries several starts and keeps the lowest cost.
+        "lm" is a batched Levenberg-Marquardt with variable projection, "adam" the optimiser of the paper, "curve_fit"
+        that of scipy, one star at a time. The last two begin at `start` or at the best template; the first tries
+        several starts and keeps the lowest cost.
     start : tuple of float, optional
-        Teff [K], logg, [Fe/H] to begin with.
+        Teff [K], logg and [Fe/H] with which the fits begin.
     window : tuple of float
         First and last wavelength of the fit [Angstrom], in the emulator's medium.
     degree : int
-        Of the shape polynomial.
+        Degree of the shape polynomial.
     vsini : bool
         Fit v sin i [km/s] (Gray's profile, limb darkening 0.6) on top of the instrument's Gaussian, in place of one
         Gaussian for both.
     line_spread : LineSpread, optional
         Line spread of the spectra, used with `vsini`; the cube's, if it is not given.
     quantile : float
-        Of the flux, by which it is divided.
+        Quantile of the flux by which the flux is divided.
     weighted : bool
         Weigh pixels by their inverse variance. Errors are then those that the variances imply; otherwise they are
         scaled by the residuals.
     device : str
         "cpu" or "cuda".
     dtype : {"float64", "float32"}
-        Of the arithmetic; the Jacobian is in single precision in either.
+        Precision of the arithmetic; the Jacobian is in single precision in both cases.
 
     References
     ----------
@@ -191,11 +192,11 @@ class LASP:
             The grid is not logarithmic, leaves too few pixels in the window, or is not covered by the emulator.
         """
         pixels = fit_window(grid, self._emulator, self.window)
-        found = pixels.stop - pixels.start
+        n_pixel = pixels.stop - pixels.start
         needed = self.degree + 1 + N_PARAMETERS
-        if found <= needed:
+        if n_pixel <= needed:
             raise ValueError(
-                f"{found} pixels of the cube lie in the window {self.window[0]:g}-{self.window[1]:g} A"
+                f"{n_pixel} pixels of the cube lie in the window {self.window[0]:g}-{self.window[1]:g} A"
                 f" ({self._emulator.medium}); more than {needed} are needed for a polynomial of degree"
                 f" {self.degree} and {N_PARAMETERS} labels. Widen `window`, or lower `degree`."
             )

@@ -68,7 +68,7 @@ def instrument_width(
     Raises
     ------
     ValueError
-        Nothing is known of the instrument, or its lines are hardly broader than the emulator's.
+        Nothing is known of the instrument, or its lines are not broader than the emulator's.
     """
     if line_spread is None:
         raise ValueError(

@@ -28,12 +28,12 @@ class Prepared:
     Attributes
     ----------
     pixels : slice
-        Of the cube's grid.
+        Pixels of the cube's grid.
     ln_step : float
         Pixel width in ln(wavelength).
     model : ForwardModel
     coarse : CoarseGrid
-        Where fits begin.
+        Templates that say where fits begin.
     lower, upper : Tensor, shape (parameter,)
         Bounds of the nonlinear parameters.
     boundaries : tuple of float

@@ -53,7 +53,7 @@ def solve_lm(
 def solve_adam(
     problem: Problem, star: Tensor, start: Tensor, lower: Tensor, upper: Tensor, tolerance: float, lanes: int
 ) -> Solution:
-    """Adam as Liang et al. (2025) set it, but each star with its own state and end; no use of ``tolerance``."""
+    """Adam as Liang et al. (2025) set it, but each star with its own state and end; ``tolerance`` is not used."""
     n_pixel = problem.model.shape.inside.sum().item()
     return adam(problem.linearise, star, start, lower, upper, lanes=lanes, n_extra=1, n_pixel=int(n_pixel))
 
@@ -63,9 +63,9 @@ def solve_curve_fit(
 ) -> Solution:
     """`scipy.optimize.curve_fit`, one star after the other, with numerical derivatives: LASP-CurveFit's way.
 
-    The slow reference that the others are tested against; no use of ``tolerance``, scipy's own is 1e-8.
+    The slow reference that the others are tested against; ``tolerance`` is not used, that of scipy is 1e-8.
     """
-    found = start.clone()
+    fitted = start.clone()
     n_iter = torch.zeros(len(star), dtype=torch.int16, device=start.device)
     result = torch.full((len(star),), int(Result.CONVERGED), dtype=torch.uint8, device=start.device)
     bounds = (lower.double().cpu().numpy(), upper.double().cpu().numpy())
@@ -82,16 +82,16 @@ def solve_curve_fit(
             value = problem.model.fit_shape(point, flux, sqrt_weight)[1] * sqrt_weight
             return value[0].double().cpu().numpy()
 
-        wanted = (flux * sqrt_weight)[0].double().cpu().numpy()
+        target = (flux * sqrt_weight)[0].double().cpu().numpy()
         begin = np.clip(start[job].double().cpu().numpy(), *bounds)
         try:
-            best, _ = curve_fit(model, np.arange(len(wanted)), wanted, p0=begin, bounds=bounds)
-            found[job] = torch.from_numpy(best)
-        except RuntimeError:  # scipy's word for no convergence
+            best, _ = curve_fit(model, np.arange(len(target)), target, p0=begin, bounds=bounds)
+            fitted[job] = torch.from_numpy(best)
+        except RuntimeError:  # scipy says so that there was no convergence
             result[job] = int(Result.MAX_ITER)
         n_iter[job] = count
-    at = _linearise(problem, star, found, lanes)
-    return Solution(found, at.cost, at.gradient, at.hessian, at.extra, result, n_iter)
+    at = _linearise(problem, star, fitted, lanes)
+    return Solution(fitted, at.cost, at.gradient, at.hessian, at.extra, result, n_iter)
 
 
 def _linearise(problem: Problem, star: Tensor, parameters: Tensor, lanes: int) -> Linearisation:
@@ -107,5 +107,5 @@ def _linearise(problem: Problem, star: Tensor, parameters: Tensor, lanes: int) -
 
 
 SOLVERS: dict[str, Solver] = {"lm": solve_lm, "adam": solve_adam, "curve_fit": solve_curve_fit}
-# As published, these begin where they are told and nowhere else.
+# As published, these begin at one given point only.
 SINGLE_START = ("adam", "curve_fit")

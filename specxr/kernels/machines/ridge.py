@@ -37,7 +37,7 @@ def ridge(
     labels : Tensor of float64, shape (star, label)
         Scaled to unit variance.
     flux : Tensor, shape (star, pixel)
-        Of zero mean; there is no intercept.
+        Flux of zero mean; there is no intercept.
     usable : Tensor of bool, shape (star, pixel)
         A star whose pixel is not usable is none of that pixel's training stars.
     gammas, penalties : sequence of float
@@ -90,7 +90,7 @@ def _without(missing: Tensor, inverse: Tensor, dual: Tensor, diagonal: Tensor) -
     missing : Tensor of bool, shape (star, pixel)
     inverse : Tensor, shape (star, star)
     dual : Tensor, shape (star, pixel)
-        Of flux that is 0 where it is missing.
+        Machines for flux that is 0 where it is missing.
     diagonal : Tensor, shape (star, 1)
     """
     dual, diagonal = dual.clone(), diagonal.repeat(1, dual.shape[1])

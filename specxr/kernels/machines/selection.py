@@ -54,9 +54,9 @@ def cross_validate(
     Parameters
     ----------
     kernels : mapping of float to Kernel
-        Of all stars, by gamma.
+        Kernels of all stars, by gamma.
     flux : Tensor, shape (star, pixel)
-        In units of each pixel's standard deviation.
+        Flux in units of each pixel's standard deviation.
     usable : Tensor of bool, shape (star, pixel)
     points : sequence of Point
     fold : Tensor of int, shape (star,)

@@ -107,7 +107,7 @@ class Batched:
         Parameters
         ----------
         flux : Tensor, shape (star, pixel)
-            In units of each pixel's standard deviation.
+            Flux in units of each pixel's standard deviation.
         usable : Tensor of bool, shape (star, pixel)
             A star whose pixel is not usable is none of that pixel's training stars.
         epsilon : Tensor, shape (pixel,)
