@@ -207,7 +207,7 @@ def test_media_are_converted(tgm: PolynomialEmulator) -> None:
 def test_coverage_and_media_are_checked(tgm: PolynomialEmulator) -> None:
     edges = np.linspace(4200.0, 4202.0, 8)
     tgm.check_coverage(edges, "air")
-    with pytest.raises(ValueError, match=r"span 4200\.0-4202\.0 .*vacuum.* covers only 4201\.1-4203\.5; cut"):
+    with pytest.raises(ValueError, match=r"span 4200\.0-4202\.0 .*vacuum.* covers only 4201\.1-4203\.5, and .* required\. Cut"):
         tgm.on(edges, "vacuum")
     with pytest.raises(ValueError, match="medium is 'water'; one of"):
         tgm.on(edges, "water")
