@@ -207,7 +207,10 @@ def test_media_are_converted(tgm: PolynomialEmulator) -> None:
 def test_coverage_and_media_are_checked(tgm: PolynomialEmulator) -> None:
     edges = np.linspace(4200.0, 4202.0, 8)
     tgm.check_coverage(edges, "air")
-    with pytest.raises(ValueError, match=r"span 4200\.0-4202\.0 .*vacuum.* covers only 4201\.1-4203\.5, and .* required\. Cut"):
+    with pytest.raises(
+        ValueError,
+        match=r"span 4200\.0-4202\.0 .*vacuum.* covers only 4201\.1-4203\.5, and .* required\. Cut",
+    ):
         tgm.on(edges, "vacuum")
     with pytest.raises(ValueError, match="medium is 'water'; one of"):
         tgm.on(edges, "water")
@@ -269,7 +272,9 @@ def test_fingerprint_sees_every_number(tmp_path: Path) -> None:
 
 
 def test_opening_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="there is no emulator file .*; .* required. Give the path of one"):
+    with pytest.raises(
+        FileNotFoundError, match="there is no emulator file .*; .* required. Give the path of one"
+    ):
         open_emulator(tmp_path / "missing.fits")
     with pytest.raises(ValueError, match=r"suffix '\.txt'; one of \.fits, \.safetensors is required\. Give"):
         open_emulator("labels.txt")
