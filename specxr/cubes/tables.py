@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from specxr.content import check_writable, whole_file
-from specxr.vocabulary import DIAGNOSTICS, DISTRUST, IDENTITY, LABELS, STAR, Result
+from specxr.vocabulary import DIAGNOSTICS, DISTRUST, IDENTITY, LABEL, LABELS, STAR, Result
 
 SUFFIXES = (".csv", ".parquet", ".fits")
 
@@ -28,21 +28,35 @@ def label_table(labels: xr.Dataset) -> pd.DataFrame:
     -------
     DataFrame
         One row for each star: ``obsid``, ``ra``, ``dec``, each label [units of the vocabulary] and its error,
-        ``chi2``, ``n_good``, ``n_iter``, ``result`` (the name of its code) and ``flags``; and ``recommended`` where
-        the run made both checks (``clean`` and ``two_stage``): the fit converged and nothing speaks against it.
+        ``chi2``, ``n_good``, ``n_iter``, ``result`` (the name of its code) and ``flags``. The column ``limits`` names
+        the labels at an end of their range, such as ``vsini<`` for an upper limit. The column ``recommended`` says
+        that the fit converged and that no flag speaks against it; of LASP only runs with both checks (``clean`` and
+        ``two_stage``) have it.
     """
     names = [name for label in LABELS for name in (label, f"{label}_err")]
-    columns = [name for name in (*IDENTITY, *names, *DIAGNOSTICS) if name in labels.variables]
+    columns = [name for name in (*IDENTITY, *names, *DIAGNOSTICS, "limit") if name in labels.variables]
     # One computation for all columns, since one for each would fit the stars again and again.
     values = labels[columns].reset_coords().compute()
     table = pd.DataFrame({name: values[name].values for name in columns if values[name].dims == (STAR,)})
-    checked = all(labels.attrs.get(check) in (True, "true") for check in ("clean", "two_stage"))
-    if checked and {"result", "flags"} <= set(table):
+    if "limit" in values.data_vars:
+        table["limits"] = _limits(values)
+    # A method without these checks, such as The Payne, has nothing to wait for.
+    made = [labels.attrs[check] for check in ("clean", "two_stage") if check in labels.attrs]
+    if all(check in (True, "true") for check in made) and {"result", "flags"} <= set(table):
         converged = table["result"] == int(Result.CONVERGED)
         table["recommended"] = converged & ((table["flags"] & int(DISTRUST)) == 0)
     if "result" in table:
         table["result"] = [Result(code).name.lower() for code in table["result"]]
     return table
+
+
+def _limits(labels: xr.Dataset) -> pd.Series:
+    """Names of the labels of each star that lie at an end of their range, with < or > for what is known of them."""
+    text = pd.Series("", index=range(labels.sizes[STAR]))
+    for name, limit in zip(labels[LABEL].values, labels["limit"].values.T, strict=True):
+        for sign, mark in ((-1, "<"), (1, ">")):
+            text[limit == sign] += f" {name}{mark}"
+    return text.str.strip()
 
 
 def read_table(source: str | Path) -> pd.DataFrame:

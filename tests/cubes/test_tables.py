@@ -48,6 +48,7 @@ def test_one_row_a_star_with_names_of_results(labels):
         "n_iter",
         "result",
         "flags",
+        "recommended",
     ]
     assert list(table["result"]) == [Result(code).name.lower() for code in labels["result"].values]
 

@@ -85,4 +85,13 @@ def test_a_star_at_a_limit_is_recommended():
     labels = specxr.infer(make_cube(slow.block.flux, slow.block.ivar, slow.block.grid), slow.estimator)
     at_limit = (labels["limit"].sel(label="vsini") == -1).values
     assert at_limit.any()
-    assert label_table(labels)["recommended"][at_limit].mean() > 0.5
+    table = label_table(labels)
+    assert table["recommended"][at_limit].mean() > 0.5
+    assert (table["limits"][at_limit] == "vsini<").all()
+
+
+def test_a_trained_model_recommends_stars_at_a_limit(fitted):
+    block = observed(stars(5.0, 30.0), 80)
+    cube = make_cube(block.flux, block.ivar, block.grid).assign_attrs(normalisation="")
+    table = label_table(specxr.infer(cube, fitted["payne"]))
+    assert table["recommended"][table["limits"] == "vsini<"].mean() > 0.8
