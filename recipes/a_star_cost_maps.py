@@ -71,7 +71,6 @@ def held_cost(
         lower,
         upper,
         lanes=LANES["cpu"],
-        n_extra=1,
         rtol=1e-4,
     ).cost
 

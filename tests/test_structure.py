@@ -66,9 +66,6 @@ def test_no_file_is_longer_than_one_reads_in_one_go():
     assert long == {}
 
 
-@pytest.mark.xfail(
-    strict=False, reason="signatures of the other floors are still being cut; see issue 8, item 9"
-)
 def test_no_function_takes_more_than_eight_parameters():
     wide = {}
     for path in _files("specxr"):

@@ -29,7 +29,6 @@ def adam(
     upper: Tensor,
     *,
     lanes: int,
-    n_extra: int,
     n_pixel: int,
 ) -> Solution:
     """Minimise the rms residual of every job; arguments as for `least_squares.levenberg_marquardt`.
@@ -44,7 +43,7 @@ def adam(
         start.new_full((n_job,), torch.nan),
         start.new_zeros((n_job, n_parameter)),
         start.new_zeros((n_job, n_parameter, n_parameter)),
-        start.new_zeros((n_job, n_extra)),
+        start.new_zeros((n_job, 1)),
         torch.full((n_job,), int(Result.NON_FINITE), dtype=torch.uint8, device=start.device),
         torch.zeros(n_job, dtype=torch.int16, device=start.device),
     )

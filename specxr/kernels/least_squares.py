@@ -35,7 +35,7 @@ class Linearisation:
         Of cost / 2.
     hessian : Tensor, shape (lane, parameter, parameter)
         Gauss-Newton, J^T W J.
-    extra : Tensor, shape (lane, anything)
+    extra : Tensor, shape (lane, 1)
         Carried along with an accepted point and returned with the solution.
     """
 
@@ -114,7 +114,7 @@ def _solve(gradient: Tensor, hessian: Tensor, damping: Tensor, held: Tensor) -> 
 class _Lanes:
     """State of the running fits; every tensor has the lane as its first axis."""
 
-    def __init__(self, n_lanes: int, start: Tensor, n_extra: int) -> None:
+    def __init__(self, n_lanes: int, start: Tensor) -> None:
         n_parameter = start.shape[1]
         self.job = torch.zeros(n_lanes, dtype=torch.int64, device=start.device)
         self.lower, self.upper = (
@@ -125,7 +125,7 @@ class _Lanes:
         self.cost = start.new_full((n_lanes,), torch.inf)
         self.gradient = start.new_zeros((n_lanes, n_parameter))
         self.hessian = start.new_zeros((n_lanes, n_parameter, n_parameter))
-        self.extra = start.new_zeros((n_lanes, n_extra))
+        self.extra = start.new_zeros((n_lanes, 1))
         self.damping = start.new_full((n_lanes,), _DAMPING_START)
         self.trial = start.new_zeros((n_lanes, n_parameter))
         self.predicted = start.new_zeros((n_lanes,))
@@ -140,7 +140,6 @@ def levenberg_marquardt(
     upper: Tensor,
     *,
     lanes: int,
-    n_extra: int = 0,
     rtol: float = 1e-6,
     max_iter: int = 60,
 ) -> Solution:
@@ -157,8 +156,6 @@ def levenberg_marquardt(
         Bounds; a parameter whose bounds are equal is held.
     lanes : int
         Jobs that run at once; the same for every block of a run, see the module.
-    n_extra : int
-        Width of ``Linearisation.extra``.
     rtol : float
         A fit has converged when a step was predicted to, and did, change the cost by less than this fraction, or when
         the next step is predicted to change it by less than a thousandth of that.
@@ -176,7 +173,7 @@ def levenberg_marquardt(
         cost=start.new_full((n_job,), torch.nan),
         gradient=start.new_zeros((n_job, n_parameter)),
         hessian=start.new_zeros((n_job, n_parameter, n_parameter)),
-        extra=start.new_zeros((n_job, n_extra)),
+        extra=start.new_zeros((n_job, 1)),
         result=torch.full((n_job,), int(Result.NON_FINITE), dtype=torch.uint8, device=device),
         n_iter=torch.zeros(n_job, dtype=torch.int16, device=device),
     )
@@ -186,7 +183,7 @@ def levenberg_marquardt(
     lane = torch.arange(lanes, device=device)
     taken = lanes
     lower, upper = (bound.expand(n_job, n_parameter) for bound in (lower, upper))
-    state = _Lanes(lanes, start, n_extra)
+    state = _Lanes(lanes, start)
     _refill(state, lane, lane.clamp(max=n_job), start, lower, upper)
     while bool((state.job < n_job).any()):
         point = evaluate(state.trial, star[state.job.clamp(max=n_job - 1)])

@@ -44,7 +44,6 @@ def cost_at(lasp: specxr.LASP, block: Block, labels: np.ndarray) -> np.ndarray:
         lower,
         upper,
         lanes=LANES["cpu"],
-        n_extra=1,
     )
     return fit.cost.numpy()
 

@@ -47,7 +47,7 @@ def solve(data, star=None, start=None, lanes=8, **options):
     start = (
         torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64).expand(len(star), 3) if start is None else start
     )
-    return levenberg_marquardt(model_of(data), star, start, LOWER, UPPER, lanes=lanes, n_extra=1, **options)
+    return levenberg_marquardt(model_of(data), star, start, LOWER, UPPER, lanes=lanes, **options)
 
 
 @settings(max_examples=20)
@@ -143,8 +143,8 @@ def test_bounds_of_one_job_hold_its_parameter_and_no_other():
     lower, upper = LOWER.repeat(3, 1), UPPER.repeat(3, 1)
     lower[1, 1] = upper[1, 1] = 0.7
     start = torch.ones(3, 3, dtype=torch.float64)
-    found = levenberg_marquardt(model_of(data), torch.arange(3), start, lower, upper, lanes=8, n_extra=1)
-    free = levenberg_marquardt(model_of(data), torch.arange(3), start, LOWER, UPPER, lanes=8, n_extra=1)
+    found = levenberg_marquardt(model_of(data), torch.arange(3), start, lower, upper, lanes=8)
+    free = levenberg_marquardt(model_of(data), torch.arange(3), start, LOWER, UPPER, lanes=8)
     assert found.parameters[1, 1] == 0.7
     assert torch.equal(found.parameters[[0, 2]], free.parameters[[0, 2]])
     wanted = least_squares(

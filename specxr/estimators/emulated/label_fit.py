@@ -160,7 +160,7 @@ class LabelFit:
         starts = in_lanes(begin, n_star, self._lanes, flux.device)
         start = torch.cat(starts) if starts else flux.new_zeros((0, len(self.names)))
         star = torch.arange(n_star, device=flux.device)
-        solution = levenberg_marquardt(evaluate, star, start, lower, upper, lanes=self._lanes, n_extra=1)
+        solution = levenberg_marquardt(evaluate, star, start, lower, upper, lanes=self._lanes)
         return self._outward(solution, lower, upper)
 
     def model(self, parameters: Tensor) -> Tensor:

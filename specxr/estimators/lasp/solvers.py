@@ -45,9 +45,7 @@ def solve_lm(
     problem: Problem, star: Tensor, start: Tensor, lower: Tensor, upper: Tensor, tolerance: float, lanes: int
 ) -> Solution:
     """Batched Levenberg-Marquardt with variable projection."""
-    return levenberg_marquardt(
-        problem.linearise, star, start, lower, upper, lanes=lanes, n_extra=1, rtol=tolerance
-    )
+    return levenberg_marquardt(problem.linearise, star, start, lower, upper, lanes=lanes, rtol=tolerance)
 
 
 def solve_adam(
@@ -55,7 +53,7 @@ def solve_adam(
 ) -> Solution:
     """Adam as Liang et al. (2025) set it, but each star with its own state and end; ``tolerance`` is not used."""
     n_pixel = problem.model.shape.inside.sum().item()
-    return adam(problem.linearise, star, start, lower, upper, lanes=lanes, n_extra=1, n_pixel=int(n_pixel))
+    return adam(problem.linearise, star, start, lower, upper, lanes=lanes, n_pixel=int(n_pixel))
 
 
 def solve_curve_fit(
