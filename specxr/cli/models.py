@@ -126,7 +126,7 @@ def _calibration(calibration: dict[str, Any] | None) -> None:
         title=f"{calibration['n_star']:,} stars in {calibration['folds']} folds, S/N {low:.0f}-{high:.0f}",
     )  # fmt: skip
     for name, label in calibration["labels"].items():
-        law = label["found"]
+        law = label["observed"]
         table.add_row(
             escape(f"{name} [{LABELS[name].units}]"),
             f"{label['bias']:+.3g}",

@@ -48,8 +48,8 @@ def open_cube(path: PathLike) -> xr.Dataset:
         raise ValueError(f"{path} is not a cube: {error}") from error
     # Dask blocks are the units of writing (shards where there are any): xarray alone would take inner chunks.
     blocks = {STAR: layout_of(group).block, WAVELENGTH: -1}
-    others = [name for name in cube.variables if name not in (*SPECTRA, WAVELENGTH)]
-    chunked = xr.open_zarr(store, consolidated=False, chunks=blocks, drop_variables=others)
+    remaining = [name for name in cube.variables if name not in (*SPECTRA, WAVELENGTH)]
+    chunked = xr.open_zarr(store, consolidated=False, chunks=blocks, drop_variables=remaining)
     cube = cube.assign({name: chunked.variables[name] for name in SPECTRA})
     return _ordered(cube.set_coords([name for name in IDENTITY if name in cube]))
 
@@ -275,8 +275,8 @@ def encoded(
 def _ordered(data: xr.Dataset) -> xr.Dataset:
     """Put the variables in the order of the vocabulary, then of the alphabet: a store keeps no order."""
     first = [*SPECTRA, *(name for label in LABELS for name in (label, f"{label}_err"))]
-    others = sorted({str(name) for name in data.data_vars} - set(first))
-    return data[[name for name in first if name in data] + others]
+    remaining = sorted({str(name) for name in data.data_vars} - set(first))
+    return data[[name for name in first if name in data] + remaining]
 
 
 def array_of(group: zarr.Group, name: str) -> zarr.Array[Any]:

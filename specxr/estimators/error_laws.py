@@ -54,7 +54,7 @@ class LabelCalibration:
     ----------
     bias, scatter : float
         Mean and root mean square about it of inferred minus true (M-dwarf paper, equations 4 and 5).
-    found, formal : Law
+    observed, formal : Law
         Half of the width that holds 68 % of inferred minus true, and the median formal error, against S/N.
     coverage : float
         Fraction of held-out stars within one calibrated error of the truth; 0.683 if errors are Gaussian and honest.
@@ -64,7 +64,7 @@ class LabelCalibration:
 
     bias: float
     scatter: float
-    found: Law
+    observed: Law
     formal: Law
     coverage: float
     pull_scatter: float
@@ -120,7 +120,7 @@ class Calibration:
         if name not in self.labels:  # the label was held
             return np.ones_like(snr)
         label = self.labels[name]
-        return _ratio(label.found, label.formal, snr, self.snr_range)
+        return _ratio(label.observed, label.formal, snr, self.snr_range)
 
     def to_dict(self) -> dict[str, Any]:
         """Content as JSON types."""
@@ -130,7 +130,7 @@ class Calibration:
     def from_dict(cls, content: Mapping[str, Any]) -> Calibration:
         """Read what `to_dict` gave."""
         labels = {
-            name: LabelCalibration(**{**c, "found": Law(**c["found"]), "formal": Law(**c["formal"])})
+            name: LabelCalibration(**{**c, "observed": Law(**c["observed"]), "formal": Law(**c["formal"])})
             for name, c in content["labels"].items()
         }
         return cls(labels, tuple(content["snr_range"]), content["n_star"], content["folds"])
@@ -144,13 +144,13 @@ def _calibrate(
 ) -> LabelCalibration:
     bins = np.array_split(np.argsort(snr, kind="stable"), min(len(snr) // _STARS_PER_BIN, _MAX_BINS))
     middle = np.array([np.median(snr[rows]) for rows in bins])
-    found = Law.fit(middle, np.array([_half_width(difference[rows]) for rows in bins]))
+    observed = Law.fit(middle, np.array([_half_width(difference[rows]) for rows in bins]))
     formal = Law.fit(middle, np.array([np.median(error[rows]) for rows in bins]))
-    pull = difference / (error * _ratio(found, formal, snr, ends))
+    pull = difference / (error * _ratio(observed, formal, snr, ends))
     return LabelCalibration(
         bias=float(difference.mean()),
         scatter=float(difference.std()),
-        found=found,
+        observed=observed,
         formal=formal,
         coverage=float((np.abs(pull) < 1.0).mean()),
         pull_scatter=float(_half_width(pull)),
@@ -163,7 +163,7 @@ def _half_width(values: NDArray[np.float64]) -> float:
 
 
 def _ratio(
-    found: Law, formal: Law, snr: NDArray[np.float64], ends: tuple[float, float]
+    observed: Law, formal: Law, snr: NDArray[np.float64], ends: tuple[float, float]
 ) -> NDArray[np.float64]:
     snr = np.clip(snr, *ends)
-    return np.asarray(found(snr) / np.maximum(formal(snr), 1e-300))
+    return np.asarray(observed(snr) / np.maximum(formal(snr), 1e-300))

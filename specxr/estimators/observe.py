@@ -31,7 +31,7 @@ class Normalised:
         Scale by which the observed flux was divided.
     n_good : ndarray of int, shape (star,)
         Number of pixels used.
-    fine : ndarray of bool, shape (star,)
+    scaled : ndarray of bool, shape (star,)
         Whether the star has a scale.
     snr : Tensor, shape (star,), optional
         Median signal-to-noise ratio of a pixel.
@@ -41,7 +41,7 @@ class Normalised:
     sqrt_weight: Tensor
     scale: Tensor
     n_good: NDArray[np.int64]
-    fine: NDArray[np.bool_]
+    scaled: NDArray[np.bool_]
     snr: Tensor | None = None
 
 
@@ -100,7 +100,7 @@ def observe(
     normalise: Callable[[NDArray[Any], NDArray[Any], NDArray[np.bool_]], Normalised],
     *,
     least: int,
-    like: Tensor,
+    reference: Tensor,
 ) -> Observed:
     """Cut, normalise, weigh and pad the spectra of a block; refuse the stars that cannot be fitted.
 
@@ -116,12 +116,12 @@ def observe(
         each of shape (star, pixel).
     least : int
         A star needs more pixels than this.
-    like : Tensor
+    reference : Tensor
         A tensor of the type and on the device that the fit uses.
     """
     flux, ivar, mask = (array[:, pixels] for array in (block.flux, block.ivar, block.mask))
     new = normalise(flux, ivar, usable(flux, ivar, mask, bits))
-    result = np.where(new.fine, int(Result.CONVERGED), int(Result.NON_FINITE))
+    result = np.where(new.scaled, int(Result.CONVERGED), int(Result.NON_FINITE))
     result[new.n_good <= least] = int(Result.TOO_FEW_PIXELS)
     star = np.flatnonzero(result == int(Result.CONVERGED))
     rows = torch.from_numpy(star).to(new.flux.device)
@@ -129,7 +129,7 @@ def observe(
 
     def filled(values: Tensor, fill: float) -> Tensor:
         # Chosen first: the type of the fit may be narrower than that of the spectra.
-        chosen = values[rows].to(like.device, like.dtype)
+        chosen = values[rows].to(reference.device, reference.dtype)
         return torch.nn.functional.pad(chosen, (0, padded(width) - width), value=fill)
 
     snr = new.flux.new_full((len(flux),), torch.nan) if new.snr is None else new.snr
@@ -137,7 +137,7 @@ def observe(
         pixels,
         filled(new.flux, 0.0),
         filled(new.sqrt_weight, 0.0),
-        new.scale[rows].to(like.device),
+        new.scale[rows].to(reference.device),
         snr[rows],
         star,
         result.astype("u1"),

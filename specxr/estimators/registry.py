@@ -134,9 +134,9 @@ def _known(opener: Callable[..., Any], kind: Any) -> dict[str, Any]:
     return {name: types.get(name, Any) for name in keywords if name not in ("path", "model")}
 
 
-def _conforming(method: str, name: str, value: Any, wanted: Any) -> Any:
+def _conforming(method: str, name: str, value: Any, required: Any) -> Any:
     """The value, made a tuple where one is required; other types are refused."""
-    alternatives = get_args(wanted) if get_origin(wanted) in (Union, UnionType) else (wanted,)
+    alternatives = get_args(required) if get_origin(required) in (Union, UnionType) else (required,)
     for alternative in alternatives:
         if get_origin(alternative) is tuple:
             items = tuple(value) if isinstance(value, list | tuple) else (value,)
@@ -146,7 +146,7 @@ def _conforming(method: str, name: str, value: Any, wanted: Any) -> Any:
                 return items
         elif _fits(value, alternative):
             return value
-    written = getattr(wanted, "__name__", str(wanted)) if get_origin(wanted) is None else str(wanted)
+    written = getattr(required, "__name__", str(required)) if get_origin(required) is None else str(required)
     raise ValueError(
         f"{name} of {method} is {value!r}; a value of the type {written} is required. Correct it."
     )

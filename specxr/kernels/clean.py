@@ -8,29 +8,30 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-THRESHOLDS = (3.0, 4.0, 5.0, 7.0)  # sigma; the first that leaves no more than `MAX_FRACTION` out
+THRESHOLDS = (3.0, 4.0, 5.0, 7.0)  # sigma; the first one that rejects no more than `MAX_FRACTION` is taken
 MAX_FRACTION = 0.03
 NEIGHBOUR_THRESHOLD = 2.0
 MAX_GROWTH = 20
-# Share of the flux gradient that a residual is forgiven, as from a small error of wavelength: first round, later.
+# A small error of the wavelength makes a residual of this share of the flux gradient, which is not counted as an
+# outlier: in the first round, and later.
 FORGIVEN_FIRST, FORGIVEN_LATER = 0.5, 0.2
 
 
 def clean(residual: Tensor, model: Tensor, usable: Tensor, used: Tensor, forgiven: float) -> Tensor:
     """Decide which pixels of each star to use in the next fit.
 
-    Two things that the paper leaves open are as in the published program: the threshold is chosen by the pixels that
-    the last fit used, though it then applies to all; and a star none of whose used pixels exceeds it keeps its
-    pixels, which ends its cleaning.
+    The paper leaves two things open, and this function does what the published program does. The pixels that the last
+    fit used decide about the threshold, which then applies to all usable pixels. A star keeps its pixels, and its
+    cleaning ends, if none of the pixels that it used exceeds the threshold.
 
     Parameters
     ----------
     residual, model : Tensor, shape (star, pixel)
-        Of the last fit; finite everywhere.
+        Residual and model of the last fit, finite everywhere.
     usable : Tensor of bool, shape (star, pixel)
         Pixels that may be used at all.
     used : Tensor of bool, shape (star, pixel)
-        Pixels of the last fit; they set the scatter.
+        Pixels that the last fit used; they set the scatter.
     forgiven : float
         The factor f_shift: 0.5 in the first round, 0.2 after.
 
@@ -40,15 +41,15 @@ def clean(residual: Tensor, model: Tensor, usable: Tensor, used: Tensor, forgive
     """
     excess = residual.abs() - forgiven * _gradient(model)
     sigma = _scatter(residual, used)
-    threshold, found = _threshold(excess, sigma, used)
+    threshold, exists = _threshold(excess, sigma, used)
     out = usable & (excess > threshold[:, None])
     out = out | (_beside(out) & usable & (excess > NEIGHBOUR_THRESHOLD * sigma[:, None]))
     out = _grow(out, residual, excess, usable)
-    return torch.where(found[:, None], usable & ~out, used)
+    return torch.where(exists[:, None], usable & ~out, used)
 
 
 def _threshold(excess: Tensor, sigma: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
-    """The first threshold that does not take too many, else the last; and whether it takes any; shapes (star,)."""
+    """First threshold that does not reject too many pixels, or the last one, and whether it rejects any; (star,)."""
     limit = MAX_FRACTION * used.sum(1)
     threshold, count = torch.zeros_like(sigma), torch.full_like(limit, torch.inf)
     for factor in THRESHOLDS:

@@ -153,11 +153,11 @@ def _results(result: NDArray[np.uint8]) -> dict[str, Any]:
 
 def _residuals(run: Run, ledger: Ledger, converged: NDArray[np.int64], estimator: Given) -> dict[str, Any]:
     try:
-        found = sample_residuals(run, ledger.header, converged, estimator)
+        sample = sample_residuals(run, ledger.header, converged, estimator)
     except NoResiduals as reason:
         return {"figure": None, "reason": str(reason)}
-    figure = plot_residuals(found.wavelength, found.values, found.medium)
-    return {"figure": _png(figure), "n_stars": len(found.values), "refitted": found.refitted}
+    figure = plot_residuals(sample.wavelength, sample.values, sample.medium)
+    return {"figure": _png(figure), "n_stars": len(sample.values), "refitted": sample.refitted}
 
 
 def _row(block: BlockRecord) -> dict[str, str]:

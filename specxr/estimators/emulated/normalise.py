@@ -56,10 +56,10 @@ def observe_normalised(
         used = (ivar > 0) & torch.isfinite(error)
         weight = torch.where(used, 1.0 / (1.0 / ivar + error), 0.0) * label_fit.inside[: len(variance)]
         n_good = (weight > 0).sum(-1).cpu().numpy()
-        fine = np.ones(len(flux), dtype=bool)
-        return Normalised(flux, weight.sqrt(), scale, n_good, fine, _median_snr(flux, ivar, used))
+        scaled = np.ones(len(flux), dtype=bool)
+        return Normalised(flux, weight.sqrt(), scale, n_good, scaled, _median_snr(flux, ivar, used))
 
-    return observe(block, pixels, UNUSABLE_NORMALISED, normalise, least=least, like=label_fit.lower)
+    return observe(block, pixels, UNUSABLE_NORMALISED, normalise, least=least, reference=label_fit.lower)
 
 
 def _median_snr(flux: Tensor, ivar: Tensor, used: Tensor) -> Tensor:

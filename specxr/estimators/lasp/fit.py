@@ -15,10 +15,10 @@ from specxr.kernels.clean import FORGIVEN_FIRST, FORGIVEN_LATER, clean
 from specxr.kernels.least_squares import Solution, in_lanes
 
 TOLERANCE = 1e-6
-# While pixels are still being rejected the solution need not be better than this.
+# While pixels are still being rejected, the solution need not be better than this.
 ROUGH_TOLERANCE = 1e-4
 MAX_ROUNDS = 12
-# A polynomial that falls below this share of the median flux cannot be divided by.
+# Division by a polynomial below this share of the median flux makes noise of it.
 LEAST_SHAPE = 0.05
 
 
@@ -29,7 +29,7 @@ class Fit:
     Attributes
     ----------
     solution : Solution
-        One job a star.
+        One job for each star.
     sqrt_weight : Tensor, shape (star, pixel)
         Square root of the weights of the last fit.
     """
@@ -48,7 +48,7 @@ class Fitter:
     solver : callable
         One of ``solvers.SOLVERS``.
     lanes : int
-        Stars in one batch, see ``least_squares``.
+        Number of stars in one batch, see ``least_squares``.
     """
 
     prepared: Prepared
@@ -73,13 +73,13 @@ class Fitter:
     def clean(self, observed: Observed, fit: Fit) -> Fit:
         """Reject outlying pixels and fit again, until the pixels no longer change.
 
-        A star whose rejections come back to where they were, or do not end, keeps its last ones.
+        A star whose rejected pixels return to an earlier set, or never settle, keeps the last set.
         """
         if not len(observed.star):
             return fit
         solution, sqrt_weight = fit.solution, fit.sqrt_weight.clone()
         active = torch.arange(len(sqrt_weight), device=sqrt_weight.device)
-        # A random sum tells masks apart at eight bytes each.
+        # The sum of random numbers over the used pixels tells masks apart and takes eight bytes for each.
         key = torch.randint(2**40, sqrt_weight.shape[1:], generator=torch.Generator().manual_seed(0))
         key = key.to(sqrt_weight.device)
         seen = ((sqrt_weight > 0) * key).sum(dim=1, keepdim=True)
@@ -99,7 +99,7 @@ class Fitter:
         return Fit(self._again(observed.flux, sqrt_weight, solution, everyone, TOLERANCE), sqrt_weight)
 
     def second_stage(self, observed: Observed, fit: Fit) -> Fit:
-        """Divide by the fitted shape and fit again, the official pipeline's scheme (Liang et al. 2025, note 11)."""
+        """Divide by the fitted shape and fit again, as the official pipeline does (Liang et al. 2025, note 11)."""
         if not len(observed.star):
             return fit
         shape = self._in_lanes(
@@ -111,7 +111,7 @@ class Fitter:
             len(fit.sqrt_weight),
         ).clamp(min=LEAST_SHAPE)
         everyone = torch.arange(len(fit.sqrt_weight), device=fit.sqrt_weight.device)
-        # Pixels now weigh alike in the corrected flux.
+        # All pixels have the same weight in the corrected flux.
         return Fit(
             self._again(observed.flux / shape, fit.sqrt_weight, fit.solution, everyone, TOLERANCE),
             fit.sqrt_weight,
@@ -120,11 +120,11 @@ class Fitter:
     def _again(
         self, flux: Tensor, sqrt_weight: Tensor, solution: Solution, star: Tensor, tolerance: float
     ) -> Solution:
-        """Fit some stars again from where they are."""
-        found = self.solve(flux, sqrt_weight, star, solution.parameters[star], tolerance)
+        """Fit stars again from where their last fit ended."""
+        refitted = self.solve(flux, sqrt_weight, star, solution.parameters[star], tolerance)
         merged = {name: getattr(solution, name).clone() for name in Solution.__dataclass_fields__}
         for name, values in merged.items():
-            new = getattr(found, name)
+            new = getattr(refitted, name)
             values[star] = new + values[star] if name == "n_iter" else new
         return Solution(**merged)
 
@@ -134,10 +134,10 @@ class Fitter:
         """Pixels to use next, shape (len(star), pixel)."""
 
         def one(index: Tensor) -> Tensor:
-            some = star[index]
-            flux, weight = observed.flux[some], sqrt_weight[some]
-            _, model = self.prepared.model.fit_shape(solution.parameters[some], flux, weight)
-            usable = observed.sqrt_weight[some] > 0
+            chosen = star[index]
+            flux, weight = observed.flux[chosen], sqrt_weight[chosen]
+            _, model = self.prepared.model.fit_shape(solution.parameters[chosen], flux, weight)
+            usable = observed.sqrt_weight[chosen] > 0
             return clean(torch.where(usable, flux - model, 0.0), model, usable, weight > 0, forgiven)
 
         return self._in_lanes(one, len(star))
@@ -148,7 +148,7 @@ class Fitter:
 
 
 def _lowest(jobs: Solution, star: Tensor, n_star: int) -> Solution:
-    """The job of lowest cost of each star; evaluations are added up."""
+    """The job of lowest cost of each star, with the evaluations of all its jobs."""
     cost = torch.where(torch.isfinite(jobs.cost), jobs.cost, torch.inf)
     lowest = cost.new_full((n_star,), torch.inf).scatter_reduce(0, star, cost, "amin")
     number = torch.arange(len(star), device=star.device)

@@ -1,7 +1,7 @@
 """The LASP forward model: emulator, broadening and radial velocity, shape polynomial.
 
 Liang et al. (2025), section 2.2, steps 2-5. The flux-conserving rebin of step 3 is linear and folded into the
-emulator's coefficients once a grid. Spectra are padded, see ``kernels.shape``.
+emulator's coefficients, once for each grid. Spectra are padded, see ``kernels.shape``.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class ForwardModel:
     Attributes
     ----------
     emulator : GridEmulator
-        On the observed grid.
+        The emulator on the observed grid.
     coefficients : Tensor, shape (term, pixel)
-        Of the emulator, the last pixel repeated to the padded width, as the convolution would do.
+        Coefficients of the emulator. The last pixel is repeated up to the padded width, as the convolution does.
     slopes : Tensor of float32, shape (term, pixel)
-        The same for the derivatives. An error of 1e-7 in the Jacobian moves the solution by 4e-6 of its standard
-        error, and single precision halves the time of most of the work.
+        The same coefficients for the derivatives. An error of 1e-7 in the Jacobian moves the solution by 4e-6 of its
+        standard error, and single precision halves the time of most of the work.
     shape : ShapeBasis
     reach : int
         Half width [pixels] of the widest kernel that the bounds allow.

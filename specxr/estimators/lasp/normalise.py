@@ -33,23 +33,23 @@ def observe_block(block: Block, prepared: Prepared, degree: int, quantile: float
     def normalise(flux: NDArray[Any], ivar: NDArray[Any], good: NDArray[np.bool_]) -> Normalised:
         n_good = good.sum(axis=1)
         scale = _quantile(flux, good, n_good, quantile)
-        fine = np.isfinite(scale) & (scale > 0)
-        used = good & fine[:, None]
+        scaled = np.isfinite(scale) & (scale > 0)
+        used = good & scaled[:, None]
         over_scale = np.divide(flux, scale[:, None], out=np.zeros(flux.shape), where=used)
         sqrt_weight = used.astype("f8")
         if weighted:
             np.sqrt(ivar, out=sqrt_weight, where=used, casting="unsafe")
-            sqrt_weight *= np.where(fine, scale, 0.0)[:, None]
+            sqrt_weight *= np.where(scaled, scale, 0.0)[:, None]
         return Normalised(
             torch.from_numpy(over_scale),
             torch.from_numpy(sqrt_weight),
             torch.from_numpy(scale)[:, None],
             n_good,
-            fine,
+            scaled,
         )
 
     least = degree + 1 + N_PARAMETERS
-    return observe(block, prepared.pixels, UNUSABLE, normalise, least=least, like=prepared.lower)
+    return observe(block, prepared.pixels, UNUSABLE, normalise, least=least, reference=prepared.lower)
 
 
 def _quantile(

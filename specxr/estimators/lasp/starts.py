@@ -1,7 +1,7 @@
 """Where fits begin: the best of a coarse grid of templates by correlation.
 
-In the spirit of the correlation function interpolation of Du et al. (2012), on which LASP relies, with a grid made
-from the emulator itself when it meets the observed wavelengths.
+The idea is that of the correlation function interpolation of Du et al. (2012), on which LASP relies. The grid of
+templates is made from the emulator itself when it meets the observed wavelengths.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from torch import Tensor
 from specxr.estimators.lasp.forward import LN_TEFF, LOGG, MU, N_PARAMETERS, SIGMA, ForwardModel
 from specxr.kernels.shape import ShapeBasis, padded
 
-# A low-degree shape is taken off before correlating: enough for extinction and flux calibration, while the broad
-# lines of hot stars are left.
+# A shape of low degree is divided out before the correlation: it takes up extinction and flux calibration, and leaves
+# the broad lines of hot stars.
 _DEGREE = 15
-_LEAST_SHAPE = 1e-3  # of the median flux; below it a relative residual says nothing
+_LEAST_SHAPE = 1e-3  # share of the median flux below which a relative residual has no meaning
 SHIFTS = range(-10, 11, 2)  # pixels; lines are about 2.4 pixels wide
 
 _TEFF = (3400, 3800, 4200, 4600, 5000, 5500, 6000, 6500, 7200, 8000, 9000, 10500, 13000, 17000, 25000)
@@ -46,9 +46,9 @@ class CoarseGrid:
     ----------
     parameters : Tensor, shape (template, 5)
     templates : Tensor of float32, shape (wavelength, template)
-        Unit norm.
+        Templates of unit norm.
     basis : ShapeBasis
-        What is taken off before correlating.
+        The shape that is divided out before the correlation.
     band : Tensor of int64, shape (template,)
         Index of the template's temperature.
     teff : tuple of int

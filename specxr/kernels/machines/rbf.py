@@ -57,6 +57,6 @@ class Kernel:
         """K, shape (star, star)."""
         return rbf(self.labels, self.labels, self.gamma)
 
-    def to(self, others: Kernel) -> Tensor:
+    def to(self, other: Kernel) -> Tensor:
         """Kernel between these stars and others, shape (star, other)."""
-        return rbf(self.labels, others.labels, self.gamma)
+        return rbf(self.labels, other.labels, self.gamma)

@@ -64,16 +64,16 @@ def ridge(
         projected = vectors.mT @ flux
         for c in penalties:
             shrink = 1.0 / (values.clamp(min=0.0) + 0.5 / c)
-            found = vectors @ (shrink[:, None] * projected)
+            solution = vectors @ (shrink[:, None] * projected)
             diagonal = (vectors.square() @ shrink)[:, None]
             if not complete:
-                found, diagonal = _without(~usable, vectors * shrink @ vectors.mT, found, diagonal)
-            deviation = torch.where(usable, found / diagonal, 0.0)
+                solution, diagonal = _without(~usable, vectors * shrink @ vectors.mT, solution, diagonal)
+            deviation = torch.where(usable, solution / diagonal, 0.0)
             mse.append(deviation.square().sum(0) / n_usable)
             md.append(-deviation.sum(0) / n_usable)
             better = mse[-1] < least
             least = torch.where(better, mse[-1], least)
-            dual = torch.where(better, found, dual)
+            dual = torch.where(better, solution, dual)
             chosen[better] = len(mse) - 1
             report(len(mse), len(gammas) * len(penalties), float(least.mean().sqrt()))
     return Machines(dual, torch.zeros_like(least)), chosen, torch.stack(mse), torch.stack(md)

@@ -81,8 +81,8 @@ def cross_validate(
             for i, point in enumerate(points):
                 if (point.gamma, point.c) == (gamma, c):
                     epsilon = flux.new_full((flux.shape[1],), point.epsilon)
-                    found = machine.search(flux[kept], usable[kept], epsilon)
-                    predicted = between.to(found.dual.dtype) @ found.dual + found.intercept
+                    trained = machine.search(flux[kept], usable[kept], epsilon)
+                    predicted = between.to(trained.dual.dtype) @ trained.dual + trained.intercept
                     deviation = torch.where(usable[held], predicted - flux[held], 0.0)
                     squares[i] += deviation.square().sum(0)
                     sums[i] += deviation.sum(0)
@@ -106,6 +106,6 @@ def train_machines(
         alike = [i for i, point in enumerate(points) if (point.gamma, point.c) == (gamma, c)]
         pixels = torch.nonzero(torch.isin(chosen, torch.tensor(alike, device=chosen.device)))[:, 0]
         if len(pixels):
-            found = solver(kernels[gamma], c).solve(flux[:, pixels], usable[:, pixels], epsilon[pixels])
-            dual[:, pixels], intercept[pixels] = found.dual, found.intercept
+            trained = solver(kernels[gamma], c).solve(flux[:, pixels], usable[:, pixels], epsilon[pixels])
+            dual[:, pixels], intercept[pixels] = trained.dual, trained.intercept
     return Machines(dual, intercept)

@@ -98,8 +98,8 @@ class Batched:
 
     def search(self, flux: Tensor, usable: Tensor, epsilon: Tensor) -> Machines:
         """Solve to 3e-3 or so, enough to choose by cross-validation; parameters as in ``solve``."""
-        found, _ = self._run(self._rough, flux, usable, epsilon, 3e-3, None)
-        return found
+        machines, _ = self._run(self._rough, flux, usable, epsilon, 3e-3, None)
+        return machines
 
     def solve(self, flux: Tensor, usable: Tensor, epsilon: Tensor) -> Machines:
         """Solve so that predictions are within 1e-3 of the optimum's.
@@ -116,8 +116,8 @@ class Batched:
         start, residual = self._run(self._rough, flux, usable, epsilon, 5e-4, None)
         size = float(start.dual.square().mean(0).sqrt().median())
         fine = _Quadratic(self._kernel, self._penalty / max(size, 1e-3 * self._c), torch.float64)
-        found, _ = self._run(fine, flux, usable, epsilon, 3e-6, start.dual + residual / fine.rho)
-        return found
+        machines, _ = self._run(fine, flux, usable, epsilon, 3e-6, start.dual + residual / fine.rho)
+        return machines
 
     def _run(
         self,
