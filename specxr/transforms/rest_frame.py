@@ -45,8 +45,9 @@ def to_rest(cube: xr.Dataset, velocity: str | ArrayLike = "rv") -> xr.Dataset:
 
     Notes
     -----
-    A shift by v moves light by -ln(1 + v / c) along ln(wavelength). Neighbouring pixels are no longer independent:
-    the inverse variance is that of one pixel, and sums over many overestimate the noise.
+    A shift by v moves light by -ln(1 + v / c) along ln(wavelength). Neighbouring pixels are no longer independent. The
+    variance of one pixel is 0.86 to 1 times what its inverse variance says, depending on the fraction of a pixel of the
+    shift; that of a sum over many pixels is what their inverse variances say, since the weights add up to 1.
     """
     validate(cube)
     grid = grid_of(cube)
