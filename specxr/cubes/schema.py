@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from specxr.spectra.grid import SAME_PIXEL, Grid
 from specxr.spectra.line_spread import LineSpread
+from specxr.spectra.pixels import faults
 from specxr.vocabulary import (
     CUBE_SCHEMA_VERSION,
     IDENTITY,
@@ -99,10 +100,10 @@ def _pixel_arrays(flux: ArrayLike, ivar: ArrayLike | None, mask: ArrayLike | Non
     as_flux = _as_dtype(flux, VARIABLES["flux"].dtype)
     as_ivar = np.zeros_like(as_flux) if ivar is None else _as_dtype(ivar, VARIABLES["ivar"].dtype)
     if mask is None:
-        as_mask = int(MaskBit.BAD_FLUX) * ~np.isfinite(as_flux)
+        as_mask = faults(as_flux, as_ivar)
         # Where no inverse variance is known at all, that is no fault of single pixels.
-        if ivar is not None:
-            as_mask = as_mask | int(MaskBit.NO_IVAR) * ~(np.isfinite(as_ivar) & (as_ivar > 0))
+        if ivar is None:
+            as_mask = as_mask & int(MaskBit.BAD_FLUX)
     else:
         as_mask = _bare(mask) if hasattr(mask, "dtype") else np.asarray(mask)
         if as_mask.dtype.kind != "u":

@@ -155,9 +155,15 @@ def open_labels(path: PathLike, run: str) -> xr.Dataset:
 
 def list_runs(path: PathLike) -> list[str]:
     """Names of the runs whose labels are in a cube, sorted."""
-    labels = open_group(path).get("labels")
+    group = open_group(path)
     with reported(path):
-        return sorted(labels.group_keys()) if isinstance(labels, zarr.Group) else []
+        return run_names(group)
+
+
+def run_names(cube: zarr.Group) -> list[str]:
+    """Names of the runs in the open group of a cube, sorted."""
+    labels = cube.get("labels")
+    return sorted(labels.group_keys()) if isinstance(labels, zarr.Group) else []
 
 
 def write_region(path: PathLike, data: xr.Dataset, stars: slice, group: str | None = None) -> None:

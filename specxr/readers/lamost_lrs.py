@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from specxr.readers.base import ReadError, Spectrum, SurveyBlock, read_one_by_one
 from specxr.spectra.grid import Grid
 from specxr.spectra.line_spread import LineSpread
+from specxr.spectra.pixels import faults
 from specxr.vocabulary import MASK_DTYPE, VARIABLES, MaskBit, Variable
 
 STEP = 1e-4  # in log10(Angstrom)
@@ -202,16 +203,10 @@ def _place(
 
     on_grid = np.zeros((2, GRID.wavelength.size), dtype="f4")
     mask = np.full(GRID.wavelength.size, int(MaskBit.MISSING), dtype=MASK_DTYPE)
-    bad_flux = ~np.isfinite(flux)
-    no_ivar = ~(np.isfinite(ivar) & (ivar > 0))
-    on_grid[0, target] = np.where(bad_flux, 0, flux)[covered]
-    on_grid[1, target] = np.where(no_ivar, 0, ivar)[covered]
-    mask[target] = (
-        MaskBit.BAD_FLUX * bad_flux
-        + MaskBit.NO_IVAR * no_ivar
-        + MaskBit.BAD_ALWAYS * (always != 0)
-        + MaskBit.BAD_ONCE * (once != 0)
-    )[covered]
+    own = faults(flux, ivar)
+    on_grid[0, target] = np.where(own & MaskBit.BAD_FLUX, 0, flux)[covered]
+    on_grid[1, target] = np.where(own & MaskBit.NO_IVAR, 0, ivar)[covered]
+    mask[target] = (own | MaskBit.BAD_ALWAYS * (always != 0) | MaskBit.BAD_ONCE * (once != 0))[covered]
     return on_grid[0], on_grid[1], mask
 
 

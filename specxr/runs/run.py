@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from specxr.cubes.labels import declare_labels, resize_labels
 from specxr.cubes.locations import is_url, reported
-from specxr.cubes.store import check_run_name, open_group
+from specxr.cubes.store import array_of, check_run_name, open_group, run_names
 from specxr.runs.ledger import LEDGER_VERSION, BlockRecord, Header, Ledger
 
 
@@ -79,7 +79,7 @@ class Run:
     def names(self) -> list[str]:
         """Names of all runs of the cube, in the order of the alphabet."""
         with reported(self.path):
-            return sorted(self._group("labels").group_keys()) if "labels" in self.cube else []
+            return run_names(self.cube)
 
     @property
     def exists(self) -> bool:
@@ -194,7 +194,7 @@ class Run:
 
     @property
     def _blocks(self) -> zarr.Array[Any]:
-        return _array(self.cube, f"labels/{self.name}/ledger/blocks")
+        return array_of(self.cube, f"labels/{self.name}/ledger/blocks")
 
     def _group(self, place: str) -> zarr.Group:
         group = self.cube[place]
@@ -202,11 +202,5 @@ class Run:
         return group
 
 
-def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
-    array = group[name]
-    assert isinstance(array, zarr.Array)
-    return array
-
-
 def _values(group: zarr.Group, name: str, stars: slice) -> NDArray[Any]:
-    return np.asarray(_array(group, name)[stars])
+    return np.asarray(array_of(group, name)[stars])

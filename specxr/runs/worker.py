@@ -79,7 +79,9 @@ def run_task(task: Task, estimator: Estimator) -> BlockRecord:
         # Zarr's own concurrency in all workers of a node at once would be too many requests.
         with zarr.config.set({"async.concurrency": 4, "threading.max_workers": 4}):
             return _fit(task, estimator, record)
-    except Exception:  # whatever it is, it costs this block only: the traceback goes into the ledger, and the report
+    except (
+        Exception
+    ):  # whatever it is, it costs this block only: the traceback goes into the ledger, and the report
         error = traceback.format_exc()[-_ERROR_LENGTH:]
         return replace(record, finished=time.time(), peak_memory=peak_memory(), error=error)
 

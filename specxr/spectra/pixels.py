@@ -1,4 +1,4 @@
-"""Which pixels count: the one rule of the package."""
+"""Which pixels count, and what is wrong with those that do not: the one rule of the package."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from specxr.vocabulary import MASK_DTYPE, MaskBit
 
 
 def usable(flux: NDArray[Any], ivar: NDArray[Any], mask: NDArray[Any], bits: int) -> NDArray[np.bool_]:
@@ -24,3 +26,22 @@ def usable(flux: NDArray[Any], ivar: NDArray[Any], mask: NDArray[Any], bits: int
     ndarray of bool, shape (star, wavelength)
     """
     return np.asarray(((mask & int(bits)) == 0) & np.isfinite(flux) & np.isfinite(ivar) & (ivar > 0))
+
+
+def faults(flux: Any, ivar: Any) -> Any:
+    """Mask bits that flux and inverse variance themselves call for.
+
+    Parameters
+    ----------
+    flux, ivar : array, shape (star, wavelength) or (wavelength,)
+        NumPy or Dask.
+
+    Returns
+    -------
+    array of uint16
+        `MaskBit.BAD_FLUX` where the flux is not finite, and `MaskBit.NO_IVAR` where the inverse variance is not finite
+        or not positive.
+    """
+    no_ivar = ~(np.isfinite(ivar) & (ivar > 0))
+    bits = int(MaskBit.BAD_FLUX) * ~np.isfinite(flux) | int(MaskBit.NO_IVAR) * no_ivar
+    return bits.astype(MASK_DTYPE)

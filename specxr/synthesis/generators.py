@@ -171,7 +171,8 @@ def open_folder(folder: str | Path, medium: str, resolving_power: float | None =
         )
     paths = [Path(folder) / name for name in table["file"]]
     wavelength = _read_text(paths[0])[0]
-    grid = _regular_grid(wavelength, medium, resolving_power)
+    spread = None if resolving_power is None else LineSpread.constant(resolving_power)
+    grid = Grid.regular(wavelength, medium, spread)
     rows = [
         da.from_delayed(dask.delayed(_read_flux)(path, wavelength), wavelength.shape, dtype="f4")
         for path in paths
@@ -206,11 +207,3 @@ def _read_flux(path: Path, wavelength: NDArray[np.float64]) -> NDArray[np.float3
             f"{wavelength.size} in {wavelength[0]:.2f}-{wavelength[-1]:.2f}, are required. Compute it on their grid."
         )
     return cast("NDArray[np.float32]", flux.astype("f4"))
-
-
-def _regular_grid(wavelength: NDArray[np.float64], medium: str, resolving_power: float | None) -> Grid:
-    """A grid of equal steps in the wavelength or in its logarithm, whichever fits better."""
-    steps = {"linear": np.diff(wavelength), "log10": np.diff(np.log10(wavelength))}
-    sampling = min(steps, key=lambda name: float(np.ptp(steps[name]) / steps[name].mean()))
-    spread = None if resolving_power is None else LineSpread.constant(resolving_power)
-    return Grid(wavelength, medium, sampling, float(steps[sampling].mean()), spread)

@@ -10,7 +10,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from specxr.vocabulary import SPECTRA, STAR, WAVELENGTH, MaskBit
+from specxr.spectra.pixels import faults
+from specxr.vocabulary import SPECTRA, STAR, WAVELENGTH
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -99,16 +100,19 @@ def with_step(cube: xr.Dataset, step: str) -> str:
 
 def with_reasons(flux: NDArray[Any], ivar: NDArray[Any], mask: NDArray[Any]) -> NDArray[Any]:
     """Mask in which a bit says of each pixel that is not usable why, shape (star, wavelength)."""
-    no_ivar = ~(np.isfinite(ivar) & (ivar > 0))
-    reasons = int(MaskBit.BAD_FLUX) * ~np.isfinite(flux) | int(MaskBit.NO_IVAR) * no_ivar
-    return np.asarray(mask | reasons.astype(mask.dtype))
+    return np.asarray(mask | faults(flux, ivar).astype(mask.dtype))
 
 
 def bridged(flux: NDArray[Any], good: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Flux with straight lines across pixels that are not good; 0 for a star without any good pixel."""
     filled = np.where(good, flux, 0.0).astype("f8")
-    pixel = np.arange(flux.shape[1])
-    for star in np.flatnonzero(good.any(axis=1) & ~good.all(axis=1)):
-        gap = ~good[star]
-        filled[star, gap] = np.interp(pixel[gap], pixel[good[star]], filled[star, good[star]])
-    return filled
+    n_pixel = flux.shape[1]
+    pixel = np.arange(n_pixel)
+    before = np.maximum.accumulate(np.where(good, pixel, -1), axis=1)
+    after = np.minimum.accumulate(np.where(good, pixel, n_pixel)[:, ::-1], axis=1)[:, ::-1]
+    # Beyond the outermost good pixels the flux of the outermost one is repeated.
+    left = np.where(before >= 0, before, np.minimum(after, n_pixel - 1))
+    right = np.where(after < n_pixel, after, left)
+    low, high = (np.take_along_axis(filled, place, axis=1) for place in (left, right))
+    slope = (high - low) / np.maximum(right - left, 1)
+    return np.where(good, filled, slope * (pixel - left) * (right > left) + low)
