@@ -146,6 +146,13 @@ class Flag(IntFlag):
     STAGES_DISAGREE = 32  # the fit of the shape-corrected spectrum differs by more than its errors
     AT_REGIME_BOUNDARY = 64  # within 1 % of a temperature where the emulator changes regime
     LABEL_AT_LIMIT = 128  # a label such as vsini lies at an end of its range: a limit, see the variable limit
+    POOR_FIT = 256  # the model leaves residuals that noise does not explain
+    LOW_SNR = 512  # too little signal to tell a star from noise
+    AT_VELOCITY_BOUND = 1024  # the velocity or the width of the lines is at the end of what was searched
+    LOW_COVERAGE = 2048  # the usable pixels span too little of the window of the fit
+    EMISSION = 4096  # lines in emission
+    NO_LINES = 8192  # the lines of the model explain nothing of the spectrum
+    LARGE_ERRORS = 16384  # the errors are too large for the labels to say anything
 
 
 # A star with none of these may be recommended. A boundary of the emulator or a limit of one label is no fault.
@@ -156,6 +163,13 @@ DISTRUST = (
     | Flag.FEW_PIXELS
     | Flag.CLEAN_DISAGREES
     | Flag.STAGES_DISAGREE
+    | Flag.POOR_FIT
+    | Flag.LOW_SNR
+    | Flag.AT_VELOCITY_BOUND
+    | Flag.LOW_COVERAGE
+    | Flag.EMISSION
+    | Flag.NO_LINES
+    | Flag.LARGE_ERRORS
 )
 
 

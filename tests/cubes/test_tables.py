@@ -26,7 +26,7 @@ def labels() -> xr.Dataset:
         "n_good": rng.integers(0, 1327, n).astype("int32"),
         "n_iter": np.full(n, 7, dtype="int16"),
         "result": np.array([0, 1, 2, 3, 4, 0], dtype="uint8"),
-        "flags": np.array([0, 1, 3, 64, 0, 0], dtype="uint8"),
+        "flags": np.array([0, 1, 3, 64, 0, 0], dtype="uint16"),
     }
     stars["teff"][3] = np.nan
     labels = xr.Dataset({name: ("star", values) for name, values in stars.items()})
