@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -46,6 +46,11 @@ def fingerprint(*parts: object) -> str:
             content.update(part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode())
         content.update(b"\n")
     return content.hexdigest()
+
+
+def fingerprint_of_file(arrays: Mapping[str, Any], attributes: Mapping[str, Any]) -> str:
+    """`fingerprint` of named arrays and of the attributes beside them, for the files that hold both."""
+    return fingerprint(attributes, *(part for name in sorted(arrays) for part in (name, arrays[name])))
 
 
 def short_fingerprint(*parts: object) -> str:

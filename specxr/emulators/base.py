@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from specxr.emulators.arrays import Required
 
 
 class Emulator(Protocol):
@@ -46,7 +48,11 @@ class TrainedEmulator(Emulator, Protocol):
         """Its numbers."""
 
     @classmethod
+    def required(cls, names: Collection[str], n_label: int, n_pixel: int) -> dict[str, Required]:
+        """What is required of `arrays`, of these names, for so many labels and pixels of the training set."""
+
+    @classmethod
     def from_arrays(
         cls, arrays: Mapping[str, NDArray[Any]], bounds: Mapping[str, tuple[float, float]]
     ) -> TrainedEmulator:
-        """Build it again from `arrays` and the bounds of its labels, on the CPU in float64."""
+        """Build it again from `arrays` that were checked and the bounds of its labels, on the CPU in float64."""

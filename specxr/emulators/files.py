@@ -12,14 +12,14 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from specxr.content import whole_file
+from specxr.content import fingerprint_of_file, whole_file
 from specxr.emulators.polynomial import PolynomialEmulator
 
 FORMATS = "specxr.emulator_formats"
 DEFAULT = "default"
 
 _DEFAULT_FILE = Path(__file__).parents[1] / "data" / "default_emulator.safetensors"
-_SCHEMA = "specxr polynomial emulator 1"
+_SCHEMA = "specxr polynomial emulator 2"
 _ARRAYS = ("coefficients", "edges", "powers", "fiducial", "scale", "knots")
 _ATTRIBUTES = ("medium", "bounds", "log_teff", "remainders", "resolving_power", "name", "citation", "licence")
 
@@ -63,28 +63,33 @@ def default() -> PolynomialEmulator:
 
 
 def read_safetensors(path: str | Path) -> PolynomialEmulator:
-    """Read an emulator that `write_safetensors` wrote."""
+    """Read an emulator that `write_safetensors` wrote; its content must have the hash that it had then."""
     try:
         with safe_open(path, framework="numpy") as file:
             attributes = json.loads((file.metadata() or {}).get("specxr", "{}"))
             if attributes.pop("schema", None) != _SCHEMA:
                 raise ValueError(f"its metadata do not say '{_SCHEMA}'")
-            arrays = {name: file.get_tensor(name) for name in _ARRAYS}
-    except (SafetensorError, ValueError) as error:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if attributes.pop("sha256", None) != fingerprint_of_file(arrays, attributes):
+            raise ValueError(
+                "its content does not have the hash that it was written with: it was damaged or changed"
+            )
+        attributes["bounds"] = {label: tuple(bounds) for label, bounds in attributes["bounds"].items()}
+        attributes["remainders"] = tuple(attributes["remainders"])
+        return PolynomialEmulator(**arrays, **attributes)
+    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(
             f"{path} is no emulator ({error}); a file made by specxr.emulators.write_safetensors is "
-            f"required. Give such a file, or '{DEFAULT}'."
+            f"required, as it was written. Give such a file, copy it again, or take '{DEFAULT}'."
         ) from error
-    attributes["bounds"] = {label: tuple(bounds) for label, bounds in attributes["bounds"].items()}
-    attributes["remainders"] = tuple(attributes["remainders"])
-    return PolynomialEmulator(**arrays, **attributes)
 
 
 def write_safetensors(emulator: PolynomialEmulator, path: str | Path) -> None:
-    """Write an emulator: its arrays as tensors, all else as JSON in the metadata; no pickle."""
+    """Write an emulator: its arrays as tensors, all else as JSON in the metadata with a hash of both; no pickle."""
     attributes = {name: getattr(emulator, name) for name in _ATTRIBUTES}
-    attributes["bounds"] = dict(emulator.bounds)
+    attributes |= {"bounds": dict(emulator.bounds), "remainders": list(emulator.remainders)}
     arrays = {name: np.ascontiguousarray(getattr(emulator, name)) for name in _ARRAYS}
-    content = save(arrays, metadata={"specxr": json.dumps({"schema": _SCHEMA, **attributes})})
+    metadata = {"schema": _SCHEMA, **attributes, "sha256": fingerprint_of_file(arrays, attributes)}
+    content = save(arrays, metadata={"specxr": json.dumps(metadata)})
     with whole_file(path) as draft:
         draft.write_bytes(content)

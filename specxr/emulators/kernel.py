@@ -6,7 +6,7 @@ training stars; pixels with the same gamma share them, and are one matrix produc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
+from specxr.emulators.arrays import Required
 from specxr.emulators.network import scaled_inputs
 from specxr.kernels.shape import padded
 
@@ -105,6 +106,19 @@ class KernelEmulator:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Its numbers."""
         return {name: tensor.cpu().numpy() for name, tensor in self._tensors().items()}
+
+    @classmethod
+    def required(cls, names: Collection[str], n_label: int, n_pixel: int) -> dict[str, Required]:
+        """What is required of `arrays` for so many labels and pixels; the `names` are always the same."""
+        return {
+            "centre": Required((n_label,)),
+            "unit": Required((n_label,), values="positive"),
+            "training": Required(("star", n_label), values="some"),
+            "dual": Required(("star", n_pixel), values="some"),
+            "intercept": Required((n_pixel,), values="some"),
+            "gamma": Required((n_pixel,), values="positive"),
+            **{name: Required((n_pixel,), values="any") for name in ("c", "epsilon", "cv_mse", "cv_md")},
+        }
 
     @classmethod
     def from_arrays(

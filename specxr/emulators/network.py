@@ -6,7 +6,7 @@ the values, as one product with each matrix of weights: no graph is kept, and a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from specxr.emulators.arrays import Required
+from specxr.kernels.shape import padded
 
 # An activation gives its value and its derivative.
 Activation = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -98,10 +101,31 @@ class NetworkEmulator:
         return {name: np.asarray(tensor.cpu().numpy()) for name, tensor in arrays.items()}
 
     @classmethod
+    def required(cls, names: Collection[str], n_label: int, n_pixel: int) -> dict[str, Required]:
+        """What is required of `arrays`, of these names, for so many labels and pixels."""
+        n_layer = max(1, sum(name.startswith("weight") for name in names))
+        sizes: list[int | str] = [
+            n_label,
+            *(f"neurons of layer {i}" for i in range(1, n_layer)),
+            padded(n_pixel),
+        ]
+        need = {
+            "centre": Required((n_label,)),
+            "unit": Required((n_label,), values="positive"),
+            "activation": Required((1,), np.int64),
+        }
+        for i in range(n_layer):
+            need[f"weight{i}"] = Required((sizes[i], sizes[i + 1]), values="some")
+            need[f"bias{i}"] = Required((sizes[i + 1],))
+        return need
+
+    @classmethod
     def from_arrays(
         cls, arrays: Mapping[str, NDArray[Any]], bounds: Mapping[str, tuple[float, float]]
     ) -> NetworkEmulator:
         """Build it again from `arrays` and the bounds of its labels, on the CPU in float64."""
+        if not 0 <= arrays["activation"][0] < len(ACTIVATIONS):
+            raise ValueError(f"it has the activation number {arrays['activation'][0]}, which is not known")
         tensors = {name: torch.tensor(array) for name, array in arrays.items()}
         layers = range(sum(name.startswith("weight") for name in arrays))
         return cls(

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from specxr.content import whole_file
+from specxr.content import fingerprint_of_file, whole_file
 from specxr.emulators.network import ACTIVATIONS, NetworkEmulator, scaled_inputs
 from specxr.kernels.shape import padded
 from specxr.spectra.training_set import TrainingSet
@@ -253,8 +253,13 @@ def _keep(state: _State, path: Path, mark: str) -> None:
         tensors |= {f"parameter{i}": parameter.detach(), f"best{i}": best}
         tensors |= {f"{name}{i}": moments[name] for name in ("step", "exp_avg", "exp_avg_sq")}
     counters = {name: getattr(state, name) for name in _COUNTERS}
+    metadata = {"mark": mark, "counters": json.dumps(counters)}
     with whole_file(path) as draft:
-        save_file(tensors, draft, metadata={"mark": mark, "counters": json.dumps(counters)})
+        save_file(tensors, draft, metadata={**metadata, "sha256": _hash(tensors, metadata)})
+
+
+def _hash(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    return fingerprint_of_file({name: tensor.cpu().numpy() for name, tensor in tensors.items()}, metadata)
 
 
 def _restore(state: _State, path: Path, mark: str) -> None:
@@ -263,6 +268,8 @@ def _restore(state: _State, path: Path, mark: str) -> None:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if metadata.pop("sha256", None) != _hash(tensors, metadata):
+            raise ValueError("its content does not have the hash that it was written with")
     except (SafetensorError, ValueError) as error:
         raise ValueError(
             f"the checkpoint {path} cannot be read ({error}); a complete one is required. Delete it to begin anew."

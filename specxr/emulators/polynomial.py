@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from specxr.content import by_reference, fingerprint
+from specxr.emulators.arrays import Required, check_arrays
 from specxr.kernels.rebin import rebin
 from specxr.kernels.refraction import convert_medium
 from specxr.vocabulary import MEDIA
@@ -24,6 +25,7 @@ _LOWEST = (1e2, -1e2, -1e2)
 _HIGHEST = (1e6, 1e2, 1e2)
 
 _REMAINDER_ORDER = 5
+_HIGHEST_POWER = 20  # a table of all powers is kept for each star
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,24 +86,52 @@ class PolynomialEmulator:
     source: str | None = None
 
     def __post_init__(self) -> None:
+        try:
+            self._check()
+        except ValueError as error:
+            raise ValueError(
+                f"{self.name or 'the emulator'} cannot be used: {error}; arrays that fit together, of finite "
+                "numbers, are required. Correct what it was made from."
+            ) from error
+
+    def _check(self) -> None:
+        """Raise ``ValueError`` with what is wrong with the arrays and attributes."""
+        check_arrays(
+            {"coefficients": self.coefficients},
+            {"coefficients": Required(("regime", "term", "wavelength"), np.floating, "some")},
+        )
         regimes, terms, pixels = self.coefficients.shape
-        expected = {
-            "edges": (pixels + 1,),
-            "powers": (terms - len(self.remainders), 3),
-            "fiducial": (regimes, 3),
-            "scale": (regimes, 3),
-            "knots": (regimes - 1, 2),
+        required = {
+            "edges": Required((pixels + 1,), values="positive"),
+            "powers": Required((terms - len(self.remainders), 3), np.integer),
+            "fiducial": Required((regimes, 3)),
+            "scale": Required((regimes, 3)),
+            "knots": Required((regimes - 1, 2), values="positive"),
         }
-        for field, shape in expected.items():
-            if getattr(self, field).shape != shape:
-                raise ValueError(
-                    f"{field} has shape {getattr(self, field).shape}; coefficients of shape "
-                    f"{self.coefficients.shape} require {shape}. Correct what it was made from."
-                )
+        check_arrays({name: getattr(self, name) for name in required}, required)
+        if not (np.diff(self.edges) > 0).all() or not (np.diff(self.knots.ravel()) >= 0).all():
+            raise ValueError("its edges or its knots do not increase")
+        if (self.knots[:, 0] == self.knots[:, 1]).any() or not self.scale.all():
+            raise ValueError("a blend of regimes has no width, or a scale is zero")
+        if not ((self.powers >= 0) & (self.powers <= _HIGHEST_POWER)).all():
+            raise ValueError(f"a power is not one of 0 to {_HIGHEST_POWER}")
         if self.medium not in MEDIA or set(self.bounds) != set(_LABELS):
             raise ValueError(
-                f"medium is {self.medium!r} and bounds are given for {sorted(self.bounds)}; an emulator "
-                f"requires one of {MEDIA} and bounds of {_LABELS}. Correct what it was made from."
+                f"medium is {self.medium!r} and bounds are given for {sorted(self.bounds)}, and not one of {MEDIA} and "
+                f"{_LABELS}"
+            )
+        ends = np.array([self.bounds[label] for label in _LABELS], dtype=np.float64)
+        inside = (ends >= np.transpose([_LOWEST])) & (ends <= np.transpose([_HIGHEST]))
+        if ends.shape != (3, 2) or not inside.all() or not (ends[:, 0] < ends[:, 1]).all():
+            raise ValueError(f"its bounds are {dict(self.bounds)}")
+        power = 1.0 if self.resolving_power is None else self.resolving_power
+        if (
+            not np.isfinite([*self.remainders, power]).all()
+            or power <= 0
+            or self.log_teff not in (True, False)
+        ):
+            raise ValueError(
+                f"its log_teff is {self.log_teff!r}, or remainders or resolving power are no numbers"
             )
 
     @property

@@ -16,16 +16,28 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from specxr.content import by_reference, fingerprint, whole_file
+from specxr.content import by_reference, fingerprint_of_file, whole_file
+from specxr.emulators.arrays import Required, check_arrays
 from specxr.estimators.domain import Domain
 from specxr.estimators.error_laws import Calibration
 from specxr.spectra.grid import Grid
 from specxr.spectra.line_spread import LineSpread
+from specxr.spectra.normalisation import Normalisation
+from specxr.vocabulary import LABELS
 
 SUFFIX = ".safetensors"
 _SCHEMA = "specxr model 2"
 _UNHASHED = ("wavelength", "versions", "sha256")  # follows from the arrays; says who wrote; is the hash
 _WEIGHTS = "weights."  # before the names of the method's own arrays
+# Types of the attributes that a file has.
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("kind", "medium", "sampling", "normalisation"), str),
+    **dict.fromkeys(("bounds", "options", "training", "versions"), dict),
+    "labels": list,
+    "step": float,
+    "line_spread": (str, type(None)),
+    "calibration": (dict, type(None)),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +87,7 @@ class Model:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides a label."""
-        return _hash(self._arrays(), self._attributes())
+        return fingerprint_of_file(self._arrays(), self._attributes())
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.source is not None:
@@ -136,12 +148,15 @@ def check_model_path(path: str | os.PathLike[str]) -> None:
 
 
 def describe_model(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Description in a model file, read once its hash is found to be right."""
-    return _read(path)[1]
+    """Description in a model file, read once its content is found to be right."""
+    model, attributes = _open(path)
+    return {**attributes, **model.describe(), "versions": attributes["versions"]}
 
 
 def open_model(path: str | os.PathLike[str]) -> Model:
     """Read a file that `Model.save` wrote; its content must have the hash that it had then.
+
+    What a method requires of its own arrays, the method checks: see ``Trained.load``.
 
     Raises
     ------
@@ -150,25 +165,66 @@ def open_model(path: str | os.PathLike[str]) -> Model:
     ValueError
         The file is damaged, was changed, or holds no model.
     """
+    return _open(path)[0]
+
+
+def refused(path: str | os.PathLike[str], fault: object) -> ValueError:
+    """The error of a file whose content has the right hash and cannot be used all the same."""
+    return ValueError(
+        f"{path} holds no model that can be used: {fault}; a file as `specxr train` wrote it is required. Copy it "
+        "again, or train again."
+    )
+
+
+def _open(path: str | os.PathLike[str]) -> tuple[Model, dict[str, Any]]:
     arrays, attributes = _read(path)
+    try:
+        return _model(arrays, attributes, Path(path).absolute()), attributes
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise refused(path, error) from error
+
+
+def _model(arrays: Mapping[str, NDArray[Any]], attributes: Mapping[str, Any], source: Path) -> Model:
+    for name, kind in _TYPES.items():
+        if not isinstance(attributes.get(name), kind):
+            raise ValueError(f"its attribute {name} is {attributes.get(name)!r}")
+    bounds = {str(name): (float(low), float(high)) for name, (low, high) in attributes["bounds"].items()}
+    if list(bounds) != attributes["labels"] or not bounds or not set(bounds) <= set(LABELS):
+        raise ValueError(f"its labels are {attributes['labels']}, with bounds of {list(bounds)}")
+    if not all(np.isfinite(ends).all() and ends[0] < ends[1] for ends in bounds.values()):
+        raise ValueError(f"its bounds are {bounds}")
+    weights = {n.removeprefix(_WEIGHTS): array for n, array in arrays.items() if n.startswith(_WEIGHTS)}
+    check_arrays(
+        {name: array for name, array in arrays.items() if not name.startswith(_WEIGHTS)},
+        {
+            "wavelength": Required(("wavelength",), values="positive"),
+            "training_labels": Required(("star", len(bounds)), values="some"),
+        },
+    )
+    if len(arrays["training_labels"]) <= len(bounds):
+        raise ValueError(f"it has {len(arrays['training_labels'])} training stars for {len(bounds)} labels")
     spread, calibration = attributes["line_spread"], attributes["calibration"]
+    grid = Grid(
+        arrays["wavelength"],
+        attributes["medium"],
+        attributes["sampling"],
+        attributes["step"],
+        None if spread is None else LineSpread.from_json(spread),
+        attributes["normalisation"],
+    )
+    grid.check()
+    if grid.normalisation:
+        Normalisation.from_json(grid.normalisation)
     return Model(
         attributes["kind"],
-        Grid(
-            arrays["wavelength"],
-            attributes["medium"],
-            attributes["sampling"],
-            attributes["step"],
-            None if spread is None else LineSpread.from_json(spread),
-            attributes["normalisation"],
-        ),
-        {name: (low, high) for name, (low, high) in attributes["bounds"].items()},
-        {n.removeprefix(_WEIGHTS): array for n, array in arrays.items() if n.startswith(_WEIGHTS)},
+        grid,
+        bounds,
+        weights,
         arrays["training_labels"],
         attributes["options"],
         attributes["training"],
         None if calibration is None else Calibration.from_dict(calibration),
-        Path(path).absolute(),
+        source,
     )
 
 
@@ -179,19 +235,22 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[s
         )
     try:
         with safe_open(path, framework="numpy") as file:
-            attributes: dict[str, Any] = json.loads((file.metadata() or {}).get("specxr", "{}"))
+            attributes = json.loads((file.metadata() or {}).get("specxr", "{}"), parse_constant=_no_number)
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError) as error:
         raise ValueError(
             f"{path} cannot be read ({error}); a complete model file is required. Copy it again, or train again."
         ) from error
-    if attributes.get("schema") != _SCHEMA:
+    if not isinstance(attributes, dict) or attributes.get("schema") != _SCHEMA:
+        said = attributes.get("schema") if isinstance(attributes, dict) else attributes
         raise ValueError(
-            f"{path} says it is {attributes.get('schema')!r}; {_SCHEMA!r} is required. Give a file that `specxr train` "
+            f"{path} says it is {said!r}; {_SCHEMA!r} is required. Give a file that `specxr train` "
             "made, or install the version of specxr that reads it."
         )
-    expected = attributes.get("sha256", "")
-    actual = _hash(arrays, {name: value for name, value in attributes.items() if name not in _UNHASHED})
+    expected = str(attributes.get("sha256"))
+    actual = fingerprint_of_file(
+        arrays, {name: value for name, value in attributes.items() if name not in _UNHASHED}
+    )
     if actual != expected:
         raise ValueError(
             f"the content of {path} has the hash {actual[:16]}, not {expected[:16]} as when it was saved: it was "
@@ -200,6 +259,5 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[s
     return arrays, attributes
 
 
-def _hash(arrays: Mapping[str, NDArray[Any]], attributes: Mapping[str, Any]) -> str:
-    named = (part for name in sorted(arrays) for part in (name, arrays[name]))
-    return fingerprint(attributes, *named)
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} among its attributes")

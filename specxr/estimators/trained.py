@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from specxr.content import short_fingerprint
 from specxr.estimators.backend import check_backend
 from specxr.estimators.base import Block, Output
-from specxr.estimators.model_file import Model, open_model
+from specxr.estimators.model_file import Model, open_model, refused
 from specxr.spectra.grid import Grid
 from specxr.spectra.training_set import TrainingSet
 
@@ -101,6 +101,10 @@ class Trained(ABC):
     ) -> dict[str, NDArray[Any]]:
         """Learn from a checked training set; returns named arrays that a model file can hold."""
 
+    @abstractmethod
+    def check_weights(self) -> None:
+        """Raise ``ValueError`` with what is wrong unless the arrays of the model are those that `learn` returns."""
+
     @classmethod
     def inference_options(cls) -> tuple[str, ...]:
         """Names of the options that may change after the training."""
@@ -138,7 +142,12 @@ class Trained(ABC):
                 "specxr.open_estimator."
             )
         learnt: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in model.options.items()}
-        return cls(**learnt, **options, model=model)
+        try:
+            trained = cls(**learnt, model=model)
+            trained.check_weights()
+        except (ValueError, TypeError) as error:
+            raise refused(path, error) from error
+        return replace(trained, **options)
 
     @classmethod
     def from_provenance(cls, provenance: Mapping[str, Any], **options: Any) -> Self:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from specxr.content import short_fingerprint
 from specxr.spectra.line_spread import LineSpread
-from specxr.vocabulary import MEDIA
+from specxr.vocabulary import MEDIA, SAMPLINGS
 
 # Pixels; the float32 wavelengths of survey files move a pixel by 0.02.
 SAME_PIXEL = 0.05
@@ -109,6 +109,21 @@ class Grid:
         """Pixel width in ln(wavelength); the grid must be log10."""
         self.check_log10("these spectra")
         return self.step * math.log(10.0)
+
+    def check(self) -> None:
+        """Raise ``ValueError``, with what is wrong, unless the pixels are what medium, sampling and step say."""
+        if self.medium not in MEDIA or self.sampling not in SAMPLINGS:
+            raise ValueError(f"its wavelengths are in {self.medium!r}, in steps of {self.sampling!r}")
+        centres = self.wavelength
+        if not (
+            np.isfinite(self.step) and self.step > 0 and centres.size > 1 and (np.diff(centres) > 0).all()
+        ):
+            raise ValueError(f"its {centres.size} wavelengths do not increase, or their step is {self.step}")
+        departure = float(np.abs(self.index(centres) - np.arange(centres.size)).max())
+        if not departure <= SAME_PIXEL:
+            raise ValueError(f"its wavelengths depart by {departure:.3g} pixels from steps of {self.step:g}")
+        if self.line_spread is not None:
+            self.line_spread.sigma(centres)
 
     def check_log10(self, what: str) -> None:
         """Raise ``ValueError`` unless the steps are log10; `what` names the spectra in the message."""

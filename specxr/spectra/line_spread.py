@@ -111,6 +111,8 @@ class LineSpread:
         """Read what `to_json` wrote."""
         try:
             arms = json.loads(text)
+            if not arms:
+                raise TypeError("it has no arm")
             return cls(tuple(Arm(arm["low"], arm["high"], tuple(arm["coefficients"])) for arm in arms))
         except (TypeError, KeyError, json.JSONDecodeError) as error:
             raise ValueError(

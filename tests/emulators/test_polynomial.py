@@ -219,7 +219,7 @@ def test_coverage_and_media_are_checked(tgm: PolynomialEmulator) -> None:
 def test_shapes_are_checked(tgm: PolynomialEmulator) -> None:
     arrays = {name: getattr(tgm, name) for name in files._ARRAYS} | {"edges": tgm.edges[1:]}
     attributes = {name: getattr(tgm, name) for name in files._ATTRIBUTES}
-    with pytest.raises(ValueError, match=r"edges has shape \(12,\)"):
+    with pytest.raises(ValueError, match=r"edges is float64 of shape \(12,\), not float64 of shape \(13,\)"):
         PolynomialEmulator(**arrays, **attributes)
     with pytest.raises(ValueError, match=r"medium is 'ether'"):
         PolynomialEmulator(**arrays | {"edges": tgm.edges}, **attributes | {"medium": "ether"})

@@ -112,6 +112,11 @@ def test_a_checkpoint_of_something_else_is_refused(training, tmp_path):
         SMALL.fit(training, stop, checkpoint)
     with pytest.raises(ValueError, match="another training"):
         dataclasses.replace(SMALL, seed=3).fit(training, checkpoint=checkpoint)
+    content = bytearray(checkpoint.read_bytes())
+    content[-100] ^= 4
+    checkpoint.write_bytes(content)
+    with pytest.raises(ValueError, match="does not have the hash"):
+        SMALL.fit(training, checkpoint=checkpoint)
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     with pytest.raises(ValueError, match="cannot be read"):
         SMALL.fit(training, checkpoint=checkpoint)

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from specxr.emulators.arrays import Required, check_arrays
 from specxr.emulators.base import TrainedEmulator
 from specxr.estimators.backend import DTYPES
 from specxr.estimators.base import Block, Output
@@ -78,6 +79,18 @@ class Emulated(Trained):
         emulator, variance = self.train_emulator(training, progress, checkpoint)
         weights = {f"{_EMULATOR}{name}": array for name, array in emulator.arrays().items()}
         return {**weights, _VARIANCE: np.where(training.used, variance, np.inf)}
+
+    def check_weights(self) -> None:
+        """Raise ``ValueError`` with what is wrong unless the arrays of the model are those that `learn` returns."""
+        model = self.trained_model
+        names = [n.removeprefix(_EMULATOR) for n in model.weights if n.startswith(_EMULATOR)]
+        emulator = self.emulator_type.required(names, len(model.labels), model.n_pixel)
+        required = {f"{_EMULATOR}{name}": need for name, need in emulator.items()}
+        check_arrays(model.weights, {**required, _VARIANCE: Required((model.n_pixel,), values="any")})
+        # It is infinite for the pixels that were not learnt.
+        if not ((self.variance >= 0).all() and self.known.any()):
+            raise ValueError(f"the array {_VARIANCE} is negative, not a number, or infinite everywhere")
+        _ = self.emulator
 
     @abstractmethod
     def train_emulator(
