@@ -114,6 +114,29 @@ def size_of(path: PathLike) -> int:
         return sum(entry["size"] for page in _connect(os.fspath(path)).list() for entry in page)
 
 
+def age_of(store: Store, key: str) -> float:
+    """Time since an object of a store was written [s], by the clock of the store itself.
+
+    The clocks of hosts may differ by days: the age is that of the object beside one that is written now.
+    """
+    probe = f"{key.rpartition('/')[0]}/{uuid4().hex}.partial"
+    if isinstance(store, RemoteStore):
+        bucket = store.store
+        bucket.put(probe, b"", use_multipart=False)
+        try:
+            written, now = (bucket.head(name)["last_modified"].timestamp() for name in (key, probe))
+        finally:
+            bucket.delete(probe)
+        return float(now - written)
+    assert isinstance(store, LocalStore)
+    file = store.root / probe
+    try:
+        file.touch()
+        return file.stat().st_mtime - (store.root / key).stat().st_mtime
+    finally:
+        file.unlink(missing_ok=True)
+
+
 @contextmanager
 def reported(path: PathLike) -> Iterator[None]:
     """Turn what obstore raises into an error that says what to do."""

@@ -1,4 +1,11 @@
-"""One writer at a time: a lock in the store itself, with a heartbeat."""
+"""One writer at a time: a lock in the store itself, which its holder renews.
+
+A lock is a series of records ``locks/<name>@<generation>``, and the record of the highest generation says who holds
+it. A process takes a lock that is free or stale by creating the next generation, which the store allows only once;
+nobody removes the record of another, so that two processes which find one stale lock cannot both take it. The record
+of the highest generation stays, marked as released, when the lock is given back: without it a process that has slept
+since it looked could create a generation that was used already.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +14,24 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
 import psutil
+from zarr.abc.store import Store
 from zarr.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import StorePath
 
-from specxr.cubes.locations import PathLike
+from specxr.cubes.locations import PathLike, age_of, reported
 from specxr.cubes.store import open_group
 
 BEAT_SECONDS = 20.0
 STALE_SECONDS = 600.0
+_TRIES = 100  # far more than processes that may come first
+
+_Holder = dict[str, Any]
 
 
 class Lock:
@@ -28,38 +39,34 @@ class Lock:
 
     Parameters
     ----------
-    place : StorePath
-        Place of the lock in the store.
+    series : StorePath
+        Place of the lock in the store, without a generation.
     what : str
         What is locked, for messages.
     token : str
         A word that no other process has.
     """
 
-    def __init__(self, place: StorePath, what: str, token: str):
-        self._place, self._what, self._token = place, what, token
-        self._started = self._beaten = time.time()
+    def __init__(self, series: StorePath, what: str, token: str):
+        self._series, self._what, self._token = series, what, token
+        self._generation = 0
+        self._started, self._beaten = time.time(), time.monotonic()
 
-    @property
-    def content(self) -> bytes:
-        """Metadata of an empty Zarr group, so that Zarr knows everything that lies in the store."""
-        holder = {
-            "token": self._token, "host": socket.gethostname(), "pid": os.getpid(),
-            "started": self._started, "beat": self._beaten,
-        }  # fmt: skip
-        return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": holder}).encode()
-
-    def acquire(self) -> dict[str, Any] | None:
+    def acquire(self) -> _Holder | None:
         """Take the lock, or return the holder if another process has it."""
-        for _ in range(2):  # the second time without the stale one
-            sync(self._place.set_if_not_exists(_buffer(self.content)))
-            holder = _read(self._place)
-            if holder is not None and holder["token"] == self._token:
+        for _ in range(_TRIES):
+            generation, holder = _latest(self._series)
+            if holder and not _is_free(self._series, generation, holder):
+                return holder
+            # An empty generation is one whose record is being written at this moment, or was removed.
+            self._generation = generation + (holder is not None)
+            with suppress(FileNotFoundError):  # the folder of a generation that is over was removed meanwhile
+                sync(_place(self._series, self._generation).set_if_not_exists(self._record()))
+            generation, holder = _latest(self._series)
+            if holder and holder["token"] == self._token:
+                _remove_below(self._series, generation)
                 return None
-            if holder is not None and not _is_stale(holder):
-                break
-            sync(self._place.delete())
-        return holder
+        raise OSError(f"the lock {self._series.path} cannot be taken in {_TRIES} attempts")
 
     def beat(self) -> None:
         """Renew the lock if that is due.
@@ -69,33 +76,43 @@ class Lock:
         BlockingIOError
             Another process has taken the lock over.
         """
-        if time.time() - self._beaten < BEAT_SECONDS:
+        if time.monotonic() - self._beaten < BEAT_SECONDS:
             return
-        self._check_held()
-        self._beaten = time.time()
-        sync(self._place.set(_buffer(self.content)))
-
-    def _check_held(self) -> None:
-        holder = _read(self._place)
-        if holder is None or holder["token"] != self._token:
-            by = "the lock was removed" if holder is None else f"it is held by {_describe(holder)}"
+        if not self._is_held():
+            _, holder = _latest(self._series)
+            by = f"it is held by {_describe(holder)}" if holder else "the lock was removed"
             raise BlockingIOError(
                 f"this process was silent for more than {STALE_SECONDS:.0f} s and lost its lock on {self._what}: "
                 f"{by}. One writer at a time is required. Let the other process finish, or stop it, and call again."
             )
+        self._beaten = time.monotonic()
+        sync(_place(self._series, self._generation).set(self._record()))
 
     def release(self) -> None:
-        """Remove the lock, if it is still held."""
-        holder = _read(self._place)
-        if holder is not None and holder["token"] == self._token:
-            sync(self._place.delete())
+        """Give the lock back, if it is still held."""
+        if self._is_held():
+            sync(_place(self._series, self._generation).set(self._record(released=True)))
+
+    def _is_held(self) -> bool:
+        generation, holder = _latest(self._series)
+        # A record that is damaged is written anew by the next beat.
+        return generation == self._generation and (not holder or holder["token"] == self._token)
+
+    def _record(self, released: bool = False) -> Any:
+        """Metadata of an empty Zarr group, so that Zarr knows everything that lies in the store."""
+        holder = {
+            "token": self._token, "host": socket.gethostname(), "pid": os.getpid(),
+            "started": self._started, "released": released,
+        }  # fmt: skip
+        content = {"zarr_format": 3, "node_type": "group", "attributes": holder}
+        return default_buffer_prototype().buffer.from_bytes(json.dumps(content).encode())
 
 
 @contextmanager
 def hold(path: PathLike, name: str) -> Iterator[Lock]:
     """Hold the lock `name` of a store while the block runs.
 
-    A lock is taken over if its process is dead, or if it was not renewed for ten minutes.
+    A lock is taken over if its process is dead, or if it was not renewed for ten minutes by the clock of the store.
 
     Parameters
     ----------
@@ -110,10 +127,12 @@ def hold(path: PathLike, name: str) -> Iterator[Lock]:
         Another process holds it.
     """
     try:
-        place = _place(path, name)
-        lock = Lock(place, f"{name} of {path}", uuid4().hex)
-        holder = lock.acquire()
+        with reported(path):
+            lock = Lock(_series(path, name, "r+"), f"{name} of {path}", uuid4().hex)
+            holder = lock.acquire()
     except OSError as error:
+        if isinstance(error, ConnectionError | FileNotFoundError):
+            raise
         raise type(error)(
             f"cannot write in {path}: {error}. A store with free space and permission to write is required. Make "
             "it writable, or copy the cube to another place."
@@ -123,42 +142,85 @@ def hold(path: PathLike, name: str) -> Iterator[Lock]:
     try:
         yield lock
     finally:
-        lock.release()
+        with (
+            suppress(OSError),
+            reported(path),
+        ):  # what happened before is more important; the lock grows stale
+            lock.release()
 
 
 def check_free(path: PathLike, name: str) -> None:
     """Raise ``BlockingIOError`` if another process holds the lock `name` of a store."""
-    holder = _read(_place(path, name, "r"))
-    if holder is not None and not _is_stale(holder):
+    with reported(path):
+        series = _series(path, name, "r")
+        generation, holder = _latest(series)
+        free = not holder or _is_free(series, generation, holder)
+    if holder and not free:
         raise BlockingIOError(_held(path, name, holder))
 
 
-def _place(path: PathLike, name: str, mode: Any = "r+") -> StorePath:
+def _series(path: PathLike, name: str, mode: Any) -> StorePath:
     group = open_group(path, mode)
     if mode == "r+":
         group.require_group("locks")
-    return group.store_path / "locks" / name / "zarr.json"
+    return group.store_path / "locks" / name
 
 
-def _read(place: StorePath) -> dict[str, Any] | None:
-    content = sync(place.get())
-    return None if content is None else dict(json.loads(content.to_bytes())["attributes"])
+def _place(series: StorePath, generation: int) -> StorePath:
+    return StorePath(series.store, f"{series.path}@{generation}/zarr.json")
 
 
-def _is_stale(holder: dict[str, Any]) -> bool:
-    if time.time() - holder["beat"] > STALE_SECONDS:
+def _generations(series: StorePath) -> list[int]:
+    """Generations of a lock, in no order; no name of a run has the character @."""
+    folder, _, name = series.path.rpartition("/")
+    found = (entry.rpartition("@") for entry in sync(_entries(series.store, folder)))
+    return [int(number) for known, _, number in found if known == name and number.isdecimal()]
+
+
+async def _entries(store: Store, folder: str) -> list[str]:
+    return [entry async for entry in store.list_dir(folder)]
+
+
+def _latest(series: StorePath) -> tuple[int, _Holder | None]:
+    """Highest generation of a lock, and its record: None where there is none, empty where it is damaged."""
+    generation = max(_generations(series), default=1)
+    content = sync(_place(series, generation).get())
+    if content is None:
+        return generation, None
+    try:
+        holder = json.loads(content.to_bytes())["attributes"]
+        known = {"token": str, "host": str, "pid": int, "started": float, "released": bool}
+        return generation, {name: kind(holder[name]) for name, kind in known.items()}
+    except (ValueError, KeyError, TypeError):
+        return generation, {}
+
+
+def _remove_below(series: StorePath, generation: int) -> None:
+    for old in _generations(series):
+        if old < generation:
+            with suppress(OSError):  # another process removes it at the same moment
+                sync(series.store.delete_dir(f"{series.path}@{old}"))
+
+
+def _is_free(series: StorePath, generation: int, holder: _Holder) -> bool:
+    """Whether the holder has given the lock back, is dead, or has been silent for too long."""
+    if holder["released"] or (holder["host"] == socket.gethostname() and not _lives(holder["pid"])):
         return True
-    return holder["host"] == socket.gethostname() and not _lives(holder["pid"])
+    # Clocks of hosts differ: the age is measured with the clock of the store alone.
+    try:
+        return age_of(series.store, _place(series, generation).path) > STALE_SECONDS
+    except FileNotFoundError:  # a higher generation has taken its place, which the next look will find
+        return True
 
 
 def _lives(pid: int) -> bool:
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
+    except (psutil.NoSuchProcess, ValueError):
         return False
 
 
-def _held(path: PathLike, name: str, holder: dict[str, Any]) -> str:
+def _held(path: PathLike, name: str, holder: _Holder) -> str:
     return (
         f"{path} is being written ({name}) by {_describe(holder)}; one writer at a time is required. Wait until it "
         f"has finished, or stop it: the lock of a dead process is taken over, "
@@ -166,10 +228,6 @@ def _held(path: PathLike, name: str, holder: dict[str, Any]) -> str:
     )
 
 
-def _describe(holder: dict[str, Any]) -> str:
+def _describe(holder: _Holder) -> str:
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder["started"]))
     return f"process {holder['pid']} on {holder['host']} since {since}"
-
-
-def _buffer(content: bytes) -> Any:
-    return default_buffer_prototype().buffer.from_bytes(content)

@@ -289,7 +289,7 @@ def test_a_driver_that_was_taken_for_dead_stops(client, path, monkeypatch):
 
     def take_over(summary):
         if summary.n_fitted == 10:
-            held = path / "locks" / "run-a" / "zarr.json"
+            held = path / "locks" / "run-a@1" / "zarr.json"
             held.write_text(held.read_text().replace('"token": "', '"token": "theirs'))
 
     with pytest.raises(BlockingIOError, match="lost its lock on run-a .*Let the other process finish"):

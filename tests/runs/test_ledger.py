@@ -1,13 +1,7 @@
-"""The ledger of a run, and the lock that goes with it."""
+"""The ledger of a run."""
 
 import dataclasses
-import json
 import os
-import socket
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,99 +113,3 @@ def test_the_fingerprint_is_of_estimator_grid_and_stars():
 def test_blocks_cover_the_stars():
     assert ledger.blocks_of(12, 5) == [(0, 5), (5, 10), (10, 12)]
     assert ledger.blocks_of(10, 5) == [(0, 5), (5, 10)]
-
-
-# Lock
-
-
-def holder(path, name="run-lasp"):
-    return json.loads(Path(path, "locks", name, "zarr.json").read_text())["attributes"]
-
-
-def put_holder(path, name="run-lasp", **attributes):
-    """A lock of somebody else."""
-    content = {"token": "theirs", "host": socket.gethostname(), "pid": os.getpid(), "started": time.time()}
-    content |= {"beat": time.time(), **attributes}
-    file = Path(path, "locks", name, "zarr.json")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({"zarr_format": 3, "node_type": "group", "attributes": content}))
-
-
-def test_a_lock_is_held_by_one_and_given_back(path):
-    with lock.hold(path, "run-lasp"):
-        with pytest.raises(
-            BlockingIOError, match=rf"is being written \(run-lasp\) by process {os.getpid()} on"
-        ):
-            with lock.hold(path, "run-lasp"):
-                pass
-        with pytest.raises(BlockingIOError, match="one writer at a time is required. Wait until"):
-            lock.check_free(path, "run-lasp")
-        with lock.hold(path, "run-slam"):  # another run of the same cube
-            pass
-    lock.check_free(path, "run-lasp")
-    with lock.hold(path, "run-lasp"):
-        pass
-
-
-def test_a_lock_is_given_back_by_an_error(path):
-    with pytest.raises(KeyboardInterrupt), lock.hold(path, "run-lasp"):
-        raise KeyboardInterrupt
-    lock.check_free(path, "run-lasp")
-
-
-def dead_pid():
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
-
-
-def test_the_lock_of_a_dead_process_is_taken_over(path):
-    put_holder(path, pid=dead_pid())
-    lock.check_free(path, "run-lasp")
-    with lock.hold(path, "run-lasp"):
-        assert holder(path)["pid"] == os.getpid()
-
-
-@pytest.mark.parametrize(("silent", "free"), [(590, False), (610, True)])
-def test_the_lock_of_another_host_is_taken_over_when_it_falls_silent(path, silent, free):
-    put_holder(path, host="node7", pid=1, beat=time.time() - silent)
-    if free:
-        with lock.hold(path, "run-lasp"):
-            assert holder(path)["token"] != "theirs"
-    else:
-        with pytest.raises(BlockingIOError, match="process 1 on node7"), lock.hold(path, "run-lasp"):
-            pass
-
-
-def test_a_holder_shows_that_it_lives(path, monkeypatch):
-    with lock.hold(path, "run-lasp") as held:
-        first = holder(path)["beat"]
-        held.beat()
-        assert holder(path)["beat"] == first  # not due yet
-        monkeypatch.setattr(lock, "BEAT_SECONDS", 0.0)
-        held.beat()
-        assert holder(path)["beat"] > first
-
-
-def test_a_holder_that_was_taken_for_dead_stops(path, monkeypatch):
-    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.0)
-    with lock.hold(path, "run-lasp") as held:
-        put_holder(path, host="node7", pid=1)
-        with pytest.raises(BlockingIOError, match="process 1 on node7"):
-            held.beat()
-    assert holder(path)["token"] == "theirs"  # which is not ours to remove
-
-
-@pytest.mark.parametrize(
-    "error", [PermissionError(13, "Permission denied"), OSError(30, "Read-only file system")]
-)
-def test_a_store_that_cannot_be_written_is_named(path, monkeypatch, error):
-    async def refuse(self, key, value, **kwargs):
-        raise error
-
-    monkeypatch.setattr("zarr.storage.LocalStore._set", refuse)
-    with pytest.raises(
-        OSError, match=r"cannot write in .*cube.zarr.*permission to write is required. Make it"
-    ):
-        with lock.hold(path, "run-lasp"):
-            pass
