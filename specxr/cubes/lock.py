@@ -99,13 +99,13 @@ class Lock:
         return generation == self._generation and (not holder or holder["token"] == self._token)
 
     def _record(self, released: bool = False) -> Any:
-        """Metadata of an empty Zarr group, so that Zarr knows everything that lies in the store."""
-        holder = {
-            "token": self._token, "host": socket.gethostname(), "pid": os.getpid(),
-            "started": self._started, "released": released,
-        }  # fmt: skip
-        content = {"zarr_format": 3, "node_type": "group", "attributes": holder}
-        return default_buffer_prototype().buffer.from_bytes(json.dumps(content).encode())
+        return _metadata(
+            token=self._token,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started=self._started,
+            released=released,
+        )
 
 
 @contextmanager
@@ -162,7 +162,8 @@ def check_free(path: PathLike, name: str) -> None:
 def _series(path: PathLike, name: str, mode: Any) -> StorePath:
     group = open_group(path, mode)
     if mode == "r+":
-        group.require_group("locks")
+        # Of several processes that find no such group, Zarr would let one alone go on.
+        sync((group.store_path / "locks" / "zarr.json").set_if_not_exists(_metadata()))
     return group.store_path / "locks" / name
 
 
@@ -211,6 +212,12 @@ def _is_free(series: StorePath, generation: int, holder: _Holder) -> bool:
         return age_of(series.store, _place(series, generation).path) > STALE_SECONDS
     except FileNotFoundError:  # a higher generation has taken its place, which the next look will find
         return True
+
+
+def _metadata(**attributes: object) -> Any:
+    """Metadata of an empty Zarr group, so that Zarr knows everything that lies in the store."""
+    content = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    return default_buffer_prototype().buffer.from_bytes(json.dumps(content).encode())
 
 
 def _lives(pid: int) -> bool:
