@@ -15,7 +15,7 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from specxr.cubes.schema import grid_of, validate
+from specxr.cubes.schema import check_ivar, grid_of, validate, with_ivar
 from specxr.estimators.base import Block, Estimator, Output
 from specxr.spectra.grid import Grid
 from specxr.vocabulary import (
@@ -67,7 +67,7 @@ def infer(
     estimator.check(grid)
     check_inputs(cube, estimator, start is not None)
     # Coordinates would be copied into every task of the graph; they are put back outside of it.
-    pixels = cube[list(SPECTRA)].drop_vars([name for name in cube.coords]).drop_attrs()
+    pixels = with_ivar(cube)[list(SPECTRA)].drop_vars([name for name in cube.coords]).drop_attrs()
     pixels = pixels.assign({name: cube[name].variable for name in cube_inputs(estimator)})
     if start is not None:
         pixels = pixels.assign(_starts(cube, start))
@@ -84,6 +84,8 @@ def infer(
 def check_inputs(cube: xr.Dataset, estimator: Estimator, start: bool) -> None:
     """Raise ``ValueError`` where an estimator lacks a variable of the cube, or is given a start that it cannot use."""
     method = type(estimator).__name__
+    if estimator.weighted:
+        check_ivar(cube, method)
     if start and not set(START_INPUTS) <= set(estimator.inputs):
         raise ValueError(
             f"labels to start from were given to {method}, which reads {', '.join(estimator.inputs) or 'none'}; an "

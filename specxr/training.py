@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import xarray as xr
 
-from specxr.cubes.schema import grid_of, validate
+from specxr.cubes.schema import check_ivar, grid_of, validate
 from specxr.estimators.held_out import calibrate_by_folds
 from specxr.estimators.trained import Progress, Trained
 from specxr.spectra.training_set import NOT_LEARNT, TrainingSet
@@ -91,6 +91,7 @@ def training_set(cube: xr.Dataset, labels: Sequence[str] | None = None) -> Train
             "the cube has no attribute 'normalisation'; spectra over their continuum are required, and how they were "
             "divided by it. Use specxr.normalise; set the attribute to '' if they are so from the start."
         )
+    check_ivar(cube, "the training")
     names = _label_names(cube, labels)
     if "rv" in cube.variables:
         # In double precision, because an interpolation rounds.

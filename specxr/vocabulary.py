@@ -89,7 +89,7 @@ class MaskBit(IntFlag):
     """
 
     MISSING = 1  # the spectrum does not reach this pixel
-    NO_IVAR = 2  # the inverse variance is zero, negative or not finite
+    NO_IVAR = 2  # the inverse variance is zero, negative or infinite: the pixel is not to be used
     BAD_FLUX = 4  # the flux is not finite
     BAD_ALWAYS = 8  # the survey flags it in every exposure (LAMOST ANDMASK)
     BAD_ONCE = 16  # the survey flags it in at least one exposure (LAMOST ORMASK)
@@ -240,7 +240,14 @@ VARIABLES: dict[str, Variable] = {
     variable.name: variable
     for variable in (
         Variable("flux", _PIXELS, "float32", "1", "flux", 0.0),
-        Variable("ivar", _PIXELS, "float32", "1", "inverse variance of the flux, 0 where it is unknown", 0.0),
+        Variable(
+            "ivar",
+            _PIXELS,
+            "float32",
+            "1",
+            "inverse variance of the flux, NaN where it is unknown, 0 where the pixel is not to be used",
+            0.0,
+        ),
         Variable(
             "mask", _PIXELS, MASK_DTYPE, "", "what is wrong with a pixel, 0 is good", int(MaskBit.MISSING)
         ),
@@ -317,7 +324,7 @@ def page() -> str:
         _rows(("name", "units", "meaning", "may be a limit"), (
             (f"`{v.name}`", v.units, v.long_name, "yes" if v.limit else "no") for v in LABELS.values())),
         "## Variables",
-        _rows(("name", "dimensions", "type", "units", "meaning", "where nothing is known"), (
+        _rows(("name", "dimensions", "type", "units", "meaning", "where nothing is stored"), (
             (f"`{v.name}`", ", ".join(v.dims), v.dtype, v.units, v.long_name, repr(v.fill))
             for v in VARIABLES.values())),
         "## Result codes (`result`)",

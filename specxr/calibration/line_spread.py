@@ -12,7 +12,7 @@ from numpy.polynomial import chebyshev, legendre
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from specxr.cubes.schema import grid_of, validate
+from specxr.cubes.schema import check_ivar, grid_of, validate
 from specxr.kernels.broadening import convolve, gaussian_kernel
 from specxr.spectra.line_spread import FWHM_TO_SIGMA, Arm, LineSpread, arm_coordinate
 from specxr.spectra.normalisation import within
@@ -83,6 +83,7 @@ def measure_widths(
         A label or velocity is not finite, or a velocity is too large.
     """
     validate(cube)
+    check_ivar(cube, "the measurement of the line spread")
     # A line spread as wide as the widest that is tried gives the template its margins.
     instrument = Instrument(
         replace(grid_of(cube), line_spread=LineSpread.constant(SPEED_OF_LIGHT * FWHM_TO_SIGMA / _TRIED[-1]))

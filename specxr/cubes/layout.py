@@ -76,7 +76,9 @@ def choose_layout(n_stars: int, star_bytes: int) -> Layout:
 
 def star_bytes(cube: xr.Dataset) -> int:
     """Size of one star's flux, ivar and mask [bytes]."""
-    return cube.sizes[WAVELENGTH] * sum(int(cube.variables[name].dtype.itemsize) for name in SPECTRA)
+    return cube.sizes[WAVELENGTH] * sum(
+        int(cube.variables[name].dtype.itemsize) for name in SPECTRA if name in cube.variables
+    )
 
 
 def layout_of(group: zarr.Group) -> Layout:

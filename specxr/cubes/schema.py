@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from specxr.spectra.grid import SAME_PIXEL, Grid
 from specxr.spectra.line_spread import LineSpread
-from specxr.spectra.pixels import faults
+from specxr.spectra.pixels import faults, in_single
 from specxr.vocabulary import (
     CUBE_SCHEMA_VERSION,
     IDENTITY,
@@ -22,7 +22,6 @@ from specxr.vocabulary import (
     STAR,
     VARIABLES,
     WAVELENGTH,
-    MaskBit,
 )
 
 
@@ -44,13 +43,14 @@ def make_cube(
     flux : array_like, shape (star, wavelength)
         Flux in any units; stored as float32. NumPy or Dask.
     ivar : array_like, shape (star, wavelength), or None
-        Inverse variance of the flux, 0 where it is unknown; stored as float32. None if it is unknown everywhere.
+        Inverse variance of the flux; stored as float32. NaN says that it is unknown, and 0 that the pixel is not to be
+        used. None if it is unknown everywhere; the cube then has no variable ``ivar``.
     wavelength : Grid or array_like, shape (wavelength,)
         Grid that all spectra share; it may have a line spread. Or the bare pixel centres [Angstrom] in steps of
         log10 or of Angstrom, which are found; `medium` is then required.
     mask : array_like of unsigned int, shape (star, wavelength), optional
-        Bits of `specxr.vocabulary.MaskBit`; 0 is a good pixel. Without it, pixels whose flux is not finite or whose
-        inverse variance is not positive are masked, and all others are good.
+        Bits of `specxr.vocabulary.MaskBit`; 0 is a good pixel. Pixels whose flux is not finite in float32 are masked as
+        well; without `mask`, so are those whose inverse variance is zero, negative or infinite.
     medium : {"vacuum", "air"}, optional
         Medium of bare pixel centres.
     obsid : array_like of int, shape (star,), optional
@@ -97,21 +97,24 @@ def make_cube(
 
 def _pixel_arrays(flux: ArrayLike, ivar: ArrayLike | None, mask: ArrayLike | None) -> dict[str, Any]:
     """Flux, inverse variance and mask in the types of the vocabulary; what is lazy stays lazy."""
-    as_flux = _as_dtype(flux, VARIABLES["flux"].dtype)
-    as_ivar = np.zeros_like(as_flux) if ivar is None else _as_dtype(ivar, VARIABLES["ivar"].dtype)
+    arrays = {"flux": _as_dtype(flux, VARIABLES["flux"].dtype)}
+    if ivar is not None:
+        arrays["ivar"] = _as_dtype(ivar, VARIABLES["ivar"].dtype)
+    unknown = np.float32(np.nan)
     if mask is None:
-        as_mask = faults(as_flux, as_ivar)
-        # Where no inverse variance is known at all, that is no fault of single pixels.
-        if ivar is None:
-            as_mask = as_mask & int(MaskBit.BAD_FLUX)
+        ivar = arrays.get("ivar", unknown)
+        # An array of another shape is refused with the others.
+        found = faults(arrays["flux"], ivar if ivar.shape in ((), arrays["flux"].shape) else unknown)
     else:
-        as_mask = _bare(mask) if hasattr(mask, "dtype") else np.asarray(mask)
-        if as_mask.dtype.kind != "u":
+        found = _bare(mask) if hasattr(mask, "dtype") else np.asarray(mask)
+        if found.dtype.kind != "u":
             raise ValueError(
-                f"mask has dtype {as_mask.dtype}; an unsigned integer type is required, with bits of "
+                f"mask has dtype {found.dtype}; an unsigned integer type is required, with bits of "
                 f"specxr.vocabulary.MaskBit. Convert it with .astype('{VARIABLES['mask'].dtype}')."
             )
-    return {"flux": as_flux, "ivar": as_ivar, "mask": _as_dtype(as_mask, VARIABLES["mask"].dtype)}
+        if found.shape == arrays["flux"].shape:
+            found = found | faults(arrays["flux"], unknown)
+    return {**arrays, "mask": _as_dtype(found, VARIABLES["mask"].dtype)}
 
 
 def set_flux_units(cube: xr.Dataset, units: str) -> xr.Dataset:
@@ -143,6 +146,23 @@ def with_line_spread(cube: xr.Dataset, line_spread: LineSpread) -> xr.Dataset:
     out = cube.assign_coords({WAVELENGTH: (WAVELENGTH, cube[WAVELENGTH].values, attrs)})
     validate(out)
     return out
+
+
+def with_ivar(cube: xr.Dataset) -> xr.Dataset:
+    """Return the cube with a variable ``ivar``, which is NaN everywhere if the cube has none."""
+    if "ivar" in cube.variables:
+        return cube
+    unknown = xr.full_like(cube["flux"].variable, np.nan, dtype=VARIABLES["ivar"].dtype)
+    return cube.assign(ivar=(unknown.dims, unknown.data, VARIABLES["ivar"].attrs))
+
+
+def check_ivar(cube: xr.Dataset, user: str) -> None:
+    """Raise ``ValueError`` where a cube has no inverse variance at all; `user` is who requires one."""
+    if "ivar" not in cube.variables:
+        raise ValueError(
+            f"the cube has no variable 'ivar'; {user} weighs pixels by the inverse variance of the flux, which is "
+            f"required. Add it: cube['ivar'] = (('{STAR}', '{WAVELENGTH}'), values)."
+        )
 
 
 def validate(cube: xr.Dataset) -> None:
@@ -184,7 +204,7 @@ def grid_variable(grid: Grid) -> xr.Variable:
 _KINDS = {"f": "floating point", "u": "unsigned integer"}
 _ADVICE = {
     "flux": "Build the cube with specxr.make_cube or `specxr ingest`.",
-    "ivar": "Where it is unknown, store zeros: cube['ivar'] = xr.zeros_like(cube['flux']).",
+    "ivar": "Convert it with .astype('float32'); where it is unknown, store NaN, or leave the variable out.",
     "mask": "If every pixel is good, store zeros: cube['mask'] = xr.zeros_like(cube['flux'], dtype="
     f"'{VARIABLES['mask'].dtype}'); convert other types with .astype('{VARIABLES['mask'].dtype}').",
 }
@@ -200,6 +220,8 @@ def _check_variables(cube: xr.Dataset) -> None:
     for name in SPECTRA:
         advice, kind = _ADVICE[name], np.dtype(VARIABLES[name].dtype).kind
         if name not in cube.variables:
+            if name == "ivar":  # it is unknown everywhere
+                continue
             names = ", ".join(map(str, cube.data_vars)) or "no variable"
             raise ValueError(
                 f"the cube has no variable '{name}' (found: {names}); "
@@ -280,6 +302,10 @@ def _check_grid(cube: xr.Dataset) -> None:
 def _as_dtype(values: Any, dtype: str) -> Any:
     """Convert NumPy, Dask, xarray or a sequence, leaving what is lazy lazy."""
     values = _bare(values)
+    if dtype == "float32":
+        if hasattr(values, "map_blocks"):
+            return values.map_blocks(in_single, dtype=dtype)
+        return in_single(values)
     return values.astype(dtype) if hasattr(values, "astype") else np.asarray(values, dtype=dtype)
 
 

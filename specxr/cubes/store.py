@@ -50,7 +50,7 @@ def open_cube(path: PathLike) -> xr.Dataset:
     blocks = {STAR: layout_of(group).block, WAVELENGTH: -1}
     remaining = [name for name in cube.variables if name not in (*SPECTRA, WAVELENGTH)]
     chunked = xr.open_zarr(store, consolidated=False, chunks=blocks, drop_variables=remaining)
-    cube = cube.assign({name: chunked.variables[name] for name in SPECTRA})
+    cube = cube.assign({name: chunked.variables[name] for name in SPECTRA if name in cube.variables})
     return _ordered(cube.set_coords([name for name in IDENTITY if name in cube]))
 
 

@@ -35,7 +35,9 @@ class Block:
     Parameters
     ----------
     grid : Grid
-    flux, ivar : ndarray, shape (star, wavelength)
+    flux : ndarray, shape (star, wavelength)
+    ivar : ndarray, shape (star, wavelength)
+        Inverse variance of the flux: NaN where it is unknown, 0 where the pixel is not to be used.
     mask : ndarray of unsigned int, shape (star, wavelength)
         Bits of ``vocabulary.MaskBit``; 0 is good.
     inputs : mapping of str to ndarray, shape (star,), optional
@@ -64,6 +66,10 @@ class Estimator(Protocol):
     @property
     def outputs(self) -> tuple[Output, ...]:
         """Every variable of a block apart from the model spectra: name, dimensions, type, attributes."""
+
+    @property
+    def weighted(self) -> bool:
+        """Whether it weighs pixels by their inverse variance, and leaves out those where this is not known."""
 
     @property
     def device(self) -> str:

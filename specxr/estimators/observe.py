@@ -101,6 +101,7 @@ def observe(
     *,
     least: int,
     reference: Tensor,
+    weighted: bool = True,
 ) -> Observed:
     """Cut, normalise, weigh and pad the spectra of a block; refuse the stars that cannot be fitted.
 
@@ -118,9 +119,11 @@ def observe(
         A star needs more pixels than this.
     reference : Tensor
         A tensor of the type and on the device that the fit uses.
+    weighted : bool, optional
+        Whether pixels weigh by their inverse variance, which must then be known.
     """
     flux, ivar, mask = (array[:, pixels] for array in (block.flux, block.ivar, block.mask))
-    new = normalise(flux, ivar, usable(flux, ivar, mask, bits))
+    new = normalise(flux, ivar, usable(flux, ivar, mask, bits, weighted=weighted))
     result = np.where(new.scaled, int(Result.CONVERGED), int(Result.NON_FINITE))
     result[new.n_good <= least] = int(Result.TOO_FEW_PIXELS)
     star = np.flatnonzero(result == int(Result.CONVERGED))

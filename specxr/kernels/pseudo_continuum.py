@@ -29,7 +29,7 @@ def divide_by_continuum(
     Parameters
     ----------
     flux, ivar : Tensor, shape (star, pixel)
-        Any units; what is not finite is not used.
+        Any units; flux that is not finite is not used.
     good : Tensor of bool, shape (star, pixel)
         Pixels that may be used.
     wavelength : array_like, shape (pixel,)
@@ -42,7 +42,7 @@ def divide_by_continuum(
         Without units, as `over_continuum` gives them. Excluded pixels are like any other: a star that moves brings
         them to where they count.
     """
-    good = good & torch.isfinite(flux) & torch.isfinite(ivar)
+    good = good & torch.isfinite(flux)
     return over_continuum(flux, ivar, good, pseudo_continuum(flux, good, wavelength, recipe))
 
 

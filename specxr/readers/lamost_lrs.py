@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from specxr.readers.base import ReadError, Spectrum, SurveyBlock, read_one_by_one
 from specxr.spectra.grid import Grid
 from specxr.spectra.line_spread import LineSpread
-from specxr.spectra.pixels import faults
+from specxr.spectra.pixels import faults, in_single
 from specxr.vocabulary import MASK_DTYPE, VARIABLES, MaskBit, Variable
 
 STEP = 1e-4  # in log10(Angstrom)
@@ -203,6 +203,7 @@ def _place(
 
     on_grid = np.zeros((2, GRID.wavelength.size), dtype="f4")
     mask = np.full(GRID.wavelength.size, int(MaskBit.MISSING), dtype=MASK_DTYPE)
+    flux, ivar = in_single(flux), np.nan_to_num(in_single(ivar), nan=0.0, posinf=0.0)
     own = faults(flux, ivar)
     on_grid[0, target] = np.where(own & MaskBit.BAD_FLUX, 0, flux)[covered]
     on_grid[1, target] = np.where(own & MaskBit.NO_IVAR, 0, ivar)[covered]

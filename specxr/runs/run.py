@@ -94,7 +94,9 @@ class Run:
         return self._group(f"labels/{self.name}")
 
     def read_spectra(self, name: str, stars: slice) -> NDArray[Any]:
-        """Read a variable of some stars of the cube."""
+        """Read a variable of some stars of the cube; inverse variances that it does not have are NaN."""
+        if name == "ivar" and name not in self.cube:
+            return np.full_like(self.read_spectra("flux", stars), np.nan)
         return _values(self.cube, name, stars)
 
     def read_labels(self, name: str, stars: slice) -> NDArray[Any]:

@@ -10,22 +10,29 @@ from numpy.typing import NDArray
 from specxr.vocabulary import MASK_DTYPE, MaskBit
 
 
-def usable(flux: NDArray[Any], ivar: NDArray[Any], mask: NDArray[Any], bits: int) -> NDArray[np.bool_]:
-    """Pixels with finite flux, finite and positive inverse variance, and none of some bits in their mask.
+def usable(
+    flux: NDArray[Any], ivar: NDArray[Any], mask: NDArray[Any], bits: int, *, weighted: bool = True
+) -> NDArray[np.bool_]:
+    """Pixels with finite flux, an inverse variance that lets them count, and none of some bits in their mask.
 
     Parameters
     ----------
-    flux, ivar : ndarray, shape (star, wavelength)
+    flux : ndarray, shape (star, wavelength)
+    ivar : ndarray, shape (star, wavelength)
+        Inverse variance: NaN is unknown, and 0 says that the pixel is not to be used.
     mask : ndarray of unsigned int, shape (star, wavelength)
         Bits of `specxr.vocabulary.MaskBit`.
     bits : int
         The bits that make a pixel unusable, such as `specxr.vocabulary.UNUSABLE`.
+    weighted : bool, optional
+        Whether the inverse variance must be known. Who does not weigh by it takes the pixels where it is unknown.
 
     Returns
     -------
     ndarray of bool, shape (star, wavelength)
     """
-    return np.asarray(((mask & int(bits)) == 0) & np.isfinite(flux) & np.isfinite(ivar) & (ivar > 0))
+    good = np.isfinite(flux) & ~_not_to_be_used(ivar) & ((mask & int(bits)) == 0)
+    return np.asarray(good & ~np.isnan(ivar) if weighted else good)
 
 
 def faults(flux: Any, ivar: Any) -> Any:
@@ -39,9 +46,18 @@ def faults(flux: Any, ivar: Any) -> Any:
     Returns
     -------
     array of uint16
-        `MaskBit.BAD_FLUX` where the flux is not finite, and `MaskBit.NO_IVAR` where the inverse variance is not finite
-        or not positive.
+        `MaskBit.BAD_FLUX` where the flux is not finite, and `MaskBit.NO_IVAR` where the inverse variance is zero,
+        negative or infinite. Where it is NaN it is unknown, which is no fault of the pixel.
     """
-    no_ivar = ~(np.isfinite(ivar) & (ivar > 0))
-    bits = int(MaskBit.BAD_FLUX) * ~np.isfinite(flux) | int(MaskBit.NO_IVAR) * no_ivar
+    bits = int(MaskBit.BAD_FLUX) * ~np.isfinite(flux) | int(MaskBit.NO_IVAR) * _not_to_be_used(ivar)
     return bits.astype(MASK_DTYPE)
+
+
+def in_single(values: Any) -> Any:
+    """Numbers of a NumPy array in float32; those beyond its range become infinite, for `faults` to see."""
+    with np.errstate(over="ignore"):
+        return np.asarray(values).astype("float32")
+
+
+def _not_to_be_used(ivar: Any) -> Any:
+    return (ivar <= 0) | np.isinf(ivar)

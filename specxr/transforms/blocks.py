@@ -71,9 +71,11 @@ def _change_block(
     stars = {str(name): v.values for name, v in block.data_vars.items() if name not in SPECTRA}
     pixels = {name: block[name].transpose(STAR, WAVELENGTH).values for name in SPECTRA}
     arrays = function(**pixels, **stars, **options)
-    return xr.Dataset(
-        {name: ((STAR, WAVELENGTH), np.asarray(arrays[name], dtype=dtype)) for name, dtype in dtypes.items()}
-    )
+    with np.errstate(over="ignore"):
+        out = {name: np.asarray(arrays[name], dtype=dtype) for name, dtype in dtypes.items()}
+    if "mask" in out:  # a flux may be beyond the range of its type
+        out["mask"] = with_reasons(out["flux"], np.float32(np.nan), out["mask"])
+    return xr.Dataset({name: ((STAR, WAVELENGTH), values) for name, values in out.items()})
 
 
 def replace_spectra(cube: xr.Dataset, new: Mapping[str, xr.Variable], step: str, **attrs: Any) -> xr.Dataset:
@@ -98,7 +100,7 @@ def with_step(cube: xr.Dataset, step: str) -> str:
     return "; ".join(filter(None, (str(cube.attrs.get("history", "")), step)))
 
 
-def with_reasons(flux: NDArray[Any], ivar: NDArray[Any], mask: NDArray[Any]) -> NDArray[Any]:
+def with_reasons(flux: NDArray[Any], ivar: NDArray[Any] | np.float32, mask: NDArray[Any]) -> NDArray[Any]:
     """Mask in which a bit says of each pixel that is not usable why, shape (star, wavelength)."""
     return np.asarray(mask | faults(flux, ivar).astype(mask.dtype))
 

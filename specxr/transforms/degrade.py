@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from specxr.cubes.schema import validate
+from specxr.cubes.schema import check_ivar, validate
 from specxr.spectra.pixels import usable
 from specxr.transforms.blocks import Arrays, map_spectra, replace_spectra
 from specxr.vocabulary import STAR, UNUSABLE
@@ -32,8 +32,8 @@ def degrade(cube: xr.Dataset, snr: ArrayLike, *, seed: int = 0) -> xr.Dataset:
     -------
     Dataset
         A cube of the same stars and pixels, lazy where `cube` is. The added noise is Gaussian, in proportion to the
-        noise that a pixel has, and the inverse variance says the sum of both. Pixels that are not usable, and the
-        mask, stay as they are. ``snr``, if the cube has it, is lowered.
+        noise that a pixel has, and the inverse variance says the sum of both. Pixels that are not usable or
+        whose noise is unknown, and the mask, stay as they are. ``snr``, if the cube has it, is lowered.
 
     Raises
     ------
@@ -41,6 +41,7 @@ def degrade(cube: xr.Dataset, snr: ArrayLike, *, seed: int = 0) -> xr.Dataset:
         The cube is not valid, or a ratio is not positive.
     """
     validate(cube)
+    check_ivar(cube, "specxr.transforms.degrade")
     shape = (cube.sizes[STAR],)
     ratios = np.asarray(snr, dtype="f8")
     if ratios.shape not in ((), shape) or not (np.isfinite(ratios) & (ratios > 0)).all():

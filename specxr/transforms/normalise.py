@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from specxr.cubes.schema import validate
+from specxr.cubes.schema import validate, with_ivar
 from specxr.kernels.pseudo_continuum import divide_by_continuum
 from specxr.spectra.normalisation import Normalisation, within
 from specxr.spectra.pixels import usable
@@ -46,6 +46,7 @@ def normalise(cube: xr.Dataset, recipe: Normalisation) -> xr.Dataset:
             f"the cube is normalised already ({cube.attrs['normalisation']}); flux in the survey's units is required. "
             "Begin with the cube as observed."
         )
+    cube = with_ivar(cube)
     new = map_spectra(
         cube,
         _normalise_block,
@@ -66,7 +67,7 @@ def _normalise_block(
     wavelength: NDArray[np.float64],
     recipe: Normalisation,
 ) -> Arrays:
-    good = torch.from_numpy(usable(flux, ivar, mask, UNUSABLE_NORMALISED))
+    good = torch.from_numpy(usable(flux, ivar, mask, UNUSABLE_NORMALISED, weighted=False))
     wide_flux, wide_ivar = (torch.from_numpy(np.asarray(values, dtype="f8")) for values in (flux, ivar))
     ratio, weight = divide_by_continuum(wide_flux, wide_ivar, good, wavelength, recipe)
     excluded = within(wavelength, recipe.excluded) * mask.dtype.type(MaskBit.INTERSTELLAR)

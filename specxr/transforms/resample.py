@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from specxr.cubes.schema import grid_of, grid_variable, validate
+from specxr.cubes.schema import grid_of, grid_variable, validate, with_ivar
 from specxr.kernels.refraction import convert_medium
 from specxr.kernels.resampling import Resampling
 from specxr.spectra.grid import Grid
@@ -28,6 +28,7 @@ from specxr.vocabulary import (
 
 # Relative difference of two widths of lines that counts as none.
 _SAME_WIDTH = 1e-3
+_UNKNOWN = 1 << 16  # beside the bits of the mask: the inverse variance of a pixel is not known
 
 
 def resample(cube: xr.Dataset, grid: Grid) -> xr.Dataset:
@@ -47,7 +48,7 @@ def resample(cube: xr.Dataset, grid: Grid) -> xr.Dataset:
         A cube of the same stars on the pixels of `grid`, lazy where `cube` is. Variables along ``wavelength`` other
         than flux, ivar and mask are left out. A pixel that the cube does not cover, including the reach of the
         broadening, is `MaskBit.MISSING`; the others have the mask bits of each pixel that makes up more than 0.1 % of
-        them, and no inverse variance where one of these pixels is not usable.
+        them. The inverse variance is 0 where one of these pixels is not usable, and NaN where that of one is unknown.
 
     Raises
     ------
@@ -63,6 +64,7 @@ def resample(cube: xr.Dataset, grid: Grid) -> xr.Dataset:
     that are not usable are bridged by straight lines first.
     """
     validate(cube)
+    cube = with_ivar(cube)
     own = grid_of(cube)
     new_grid = replace(grid, line_spread=grid.line_spread or own.line_spread)
     centres = convert_medium(grid.wavelength, grid.medium, own.medium)
@@ -124,16 +126,19 @@ def _resample_block(
     empty: float,
 ) -> Arrays:
     resampling = Resampling(edges_in, edges_out, sigma)
-    good = usable(flux, ivar, mask, UNUSABLE)
+    good, certain = (usable(flux, ivar, mask, UNUSABLE, weighted=w) for w in (False, True))
     # Pixels of a share below 0.1 % do not spoil a new pixel, so that their flux must make sense.
     new_flux = resampling.flux(torch.from_numpy(bridged(flux, good))).numpy()
-    variance = np.divide(1.0, ivar, out=np.zeros(flux.shape), where=good)
+    variance = np.divide(1.0, ivar, out=np.zeros(flux.shape), where=certain)
     new_variance = resampling.variance(torch.from_numpy(variance)).numpy()
-    bits = resampling.bits(torch.from_numpy(with_reasons(flux, ivar, mask).astype("i4"))).numpy()
+    reasons = with_reasons(flux, ivar, mask).astype("i4") | _UNKNOWN * (good & ~certain)
+    bits = resampling.bits(torch.from_numpy(reasons)).numpy()
+    unknown, bits = (bits & _UNKNOWN) > 0, bits & ~_UNKNOWN
     bits = np.where(resampling.covered, bits, int(MaskBit.MISSING))
-    known = ((bits & int(UNUSABLE)) == 0) & (new_variance > 0)
+    clean = (bits & int(UNUSABLE)) == 0
+    new_ivar = np.divide(1.0, new_variance, out=np.zeros(new_flux.shape), where=clean & (new_variance > 0))
     return {
         "flux": np.where(resampling.covered, new_flux, empty),
-        "ivar": np.divide(1.0, new_variance, out=np.zeros(new_flux.shape), where=known),
+        "ivar": np.where(clean & unknown, np.nan, new_ivar),
         "mask": bits,
     }

@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from specxr.cubes.schema import grid_of, validate
+from specxr.cubes.schema import grid_of, validate, with_ivar
 from specxr.kernels.broadening import convolve
 from specxr.kernels.shift import TAPS, shift_kernel
 from specxr.spectra.pixels import usable
@@ -59,6 +59,7 @@ def to_rest(cube: xr.Dataset, velocity: str | ArrayLike = "rv") -> xr.Dataset:
         )
     removed = _velocities(cube, velocity)
     shift = -np.log1p(removed / SPEED_OF_LIGHT) / ln_step
+    cube = with_ivar(cube)
     new = map_spectra(
         cube,
         _shift_block,
@@ -110,7 +111,7 @@ def _shift_block(
     if not len(flux):
         return {"flux": flux, "ivar": ivar, "mask": mask}
     by = torch.from_numpy(shift)
-    good = usable(flux, ivar, mask, UNUSABLE)
+    good = usable(flux, ivar, mask, UNUSABLE, weighted=False)
     # What is not usable is filled before the interpolation, or one cosmic ray would reach over twelve pixels.
     filled = bridged(flux, good)
     filled[~good.any(axis=1)] = 0.0 if continuum is None else continuum

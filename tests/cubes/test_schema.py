@@ -9,7 +9,7 @@ from support import simulated
 import specxr
 from specxr.cubes.growth import write_beyond
 from specxr.cubes.ingestion import ingest
-from specxr.cubes.schema import grid_of, make_cube, validate, with_line_spread
+from specxr.cubes.schema import grid_of, make_cube, validate, with_ivar, with_line_spread
 from specxr.cubes.store import open_cube, write_cube
 from specxr.spectra.grid import Grid
 from specxr.spectra.line_spread import Arm, LineSpread
@@ -26,7 +26,6 @@ def with_wavelength(values):
 
 BROKEN = {
     "no flux": (lambda c: c.drop_vars("flux"), "no variable 'flux'"),
-    "no ivar": (lambda c: c.drop_vars("ivar"), r"no variable 'ivar'.*xr\.zeros_like"),
     "no mask": (lambda c: c.drop_vars("mask"), "no variable 'mask'.*unsigned|no variable 'mask'.*uint16"),
     "no obsid": (lambda c: c.drop_vars("obsid"), "no 'obsid'.*Number the stars"),
     "no wavelength": (lambda c: c.drop_vars("wavelength"), "no coordinate 'wavelength'"),
@@ -168,9 +167,22 @@ def test_a_mask_that_is_not_given_says_what_the_arrays_say(lazy):
     )
     unknown = make_cube(flux, None, grid)
     np.testing.assert_array_equal(unknown["mask"], [[0, MaskBit.BAD_FLUX, 0], [0, 0, 0]])
-    assert not unknown["ivar"].any()
+    assert "ivar" not in unknown
+    assert with_ivar(unknown)["ivar"].isnull().all()
+    partly = make_cube(flux, np.where(ivar == 1, np.nan, ivar), grid)
+    np.testing.assert_array_equal(partly["mask"], cube["mask"])
     with pytest.raises(ValueError, match="mask has dtype int64"):
         make_cube(flux, ivar, grid, mask=np.zeros((2, 3), int))
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_flux_beyond_single_precision_is_masked_whatever_mask_is_given(lazy):
+    flux = np.array([[1e300, 1.0, -1e39], [1.0, 1e38, 1.0]])
+    grid = Grid(4000.0 + np.arange(3), "air", "linear", 1.0)
+    given = np.full((2, 3), int(MaskBit.SKY), "u1")
+    cube = make_cube(da.from_array(flux, (1, 3)) if lazy else flux, None, grid, mask=given)
+    bad, sky = int(MaskBit.BAD_FLUX | MaskBit.SKY), int(MaskBit.SKY)
+    np.testing.assert_array_equal(cube["mask"], [[bad, sky, bad], [sky, sky, sky]])
 
 
 def test_variables_of_the_vocabulary_get_its_types_and_attributes(tiny_cube):

@@ -17,9 +17,13 @@ SPECTRA = arrays("f8", (3, 7), elements=VALUES)
 def test_a_pixel_is_usable_where_nothing_is_wrong(flux, ivar):
     bits = faults(flux, ivar)
     assert bits.dtype == MASK_DTYPE
-    np.testing.assert_array_equal(usable(flux, ivar, np.zeros_like(bits), UNUSABLE), bits == 0)
+    mask = np.zeros_like(bits)
+    np.testing.assert_array_equal(usable(flux, ivar, mask, UNUSABLE, weighted=False), bits == 0)
+    np.testing.assert_array_equal(usable(flux, ivar, mask, UNUSABLE), (bits == 0) & ~np.isnan(ivar))
     np.testing.assert_array_equal((bits & MaskBit.BAD_FLUX) > 0, ~np.isfinite(flux))
-    np.testing.assert_array_equal((bits & MaskBit.NO_IVAR) > 0, ~((ivar > 0) & np.isfinite(ivar)))
+    np.testing.assert_array_equal(
+        (bits & MaskBit.NO_IVAR) > 0, ~((ivar > 0) & np.isfinite(ivar)) & ~np.isnan(ivar)
+    )
 
 
 def test_faults_of_a_lazy_array_stay_lazy(forbid_compute):

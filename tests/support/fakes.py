@@ -34,6 +34,7 @@ class Mean:
     inputs: tuple[str, ...] = ()
 
     labels = ("teff", "logg")
+    weighted = False
     outputs = (
         Output("teff", ("star",), "float64", {"units": "K"}),
         Output("covariance", ("star", "label", "label_"), "float64"),

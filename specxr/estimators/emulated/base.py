@@ -164,6 +164,11 @@ class Emulated(Trained):
             "errors": errors,
         }
 
+    @property
+    def weighted(self) -> bool:
+        """Always: a pixel weighs by its inverse variance and the emulator's error."""
+        return True
+
     def check(self, grid: Grid) -> None:
         """Raise ``ValueError`` before anything is computed where this grid cannot be fitted."""
         super().check(grid)

@@ -117,6 +117,11 @@ class Hybrid:
         return tuple(dict.fromkeys(self.first.inputs + self.second.inputs))
 
     @property
+    def weighted(self) -> bool:
+        """Whether either of the two weighs pixels by their inverse variance."""
+        return self.first.weighted or self.second.weighted
+
+    @property
     def device(self) -> str:
         """The device of the second estimator."""
         return self.second.device

@@ -49,7 +49,9 @@ def observe_block(block: Block, prepared: Prepared, degree: int, quantile: float
         )
 
     least = degree + 1 + N_PARAMETERS
-    return observe(block, prepared.pixels, UNUSABLE, normalise, least=least, reference=prepared.lower)
+    return observe(
+        block, prepared.pixels, UNUSABLE, normalise, least=least, reference=prepared.lower, weighted=weighted
+    )
 
 
 def _quantile(
