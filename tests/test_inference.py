@@ -121,8 +121,8 @@ def test_the_cube_is_left_as_it_was(cube, lasp):
 
 
 def test_bad_cubes_and_grids_are_refused_before_anything_is_computed(cube, lasp):
-    with pytest.raises(ValueError, match="ivar"):
-        specxr.infer(cube.drop_vars("ivar"), lasp)
+    with pytest.raises(ValueError, match="mask"):
+        specxr.infer(cube.drop_vars("mask"), lasp)
     air = cube.copy()
     air.wavelength.attrs["medium"] = "nebula"
     with pytest.raises(ValueError, match="medium"):

@@ -102,9 +102,9 @@ def _pixel_arrays(flux: ArrayLike, ivar: ArrayLike | None, mask: ArrayLike | Non
         arrays["ivar"] = _as_dtype(ivar, VARIABLES["ivar"].dtype)
     unknown = np.float32(np.nan)
     if mask is None:
-        ivar = arrays.get("ivar", unknown)
+        noise = arrays.get("ivar", unknown)
         # An array of another shape is refused with the others.
-        found = faults(arrays["flux"], ivar if ivar.shape in ((), arrays["flux"].shape) else unknown)
+        found = faults(arrays["flux"], noise if noise.shape in ((), arrays["flux"].shape) else unknown)
     else:
         found = _bare(mask) if hasattr(mask, "dtype") else np.asarray(mask)
         if found.dtype.kind != "u":
