@@ -14,6 +14,10 @@ from rich.table import Table
 from specxr.cli.options import Cube, Overwrite, Workers
 from specxr.cli.progress import progress_bar
 
+_MEND = (
+    "Restore spectra from a copy or with `specxr ingest --overwrite`; call `specxr infer` again for labels."
+)
+
 
 def ingest(
     survey: Annotated[str, typer.Argument(help="Name of the survey, such as lamost-lrs.")],
@@ -61,9 +65,17 @@ def ingest(
     )
 
 
-def info(cube: Cube) -> None:
+def info(
+    cube: Cube,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read every chunk, and list what is lost or damaged.")
+    ] = False,
+) -> None:
     """Show what is in a cube: its size, its wavelengths, its runs, and how the fits of each run ended."""
     from specxr.cubes.store import list_runs, open_cube, open_labels
+
+    if check:
+        _check(cube)
 
     spectra, runs = open_cube(cube), list_runs(cube)
     console = Console()
@@ -72,6 +84,23 @@ def info(cube: Cube) -> None:
         console.print(_runs_table({name: open_labels(cube, name) for name in runs}))
     else:
         console.print("no labels yet; `specxr infer` makes them")
+
+
+def _check(cube: str) -> None:
+    """List lost and damaged chunks of the spectra and of all labels; with any, the command ends here."""
+    from specxr.cubes.integrity import damaged_chunks
+    from specxr.cubes.store import list_runs, open_group
+
+    root = open_group(cube)
+    groups = [root, *(root.require_group(f"labels/{run}") for run in list_runs(cube))]
+    found = 0
+    for group in groups:
+        for damage in damaged_chunks(group):
+            typer.echo(str(damage), err=True)
+            found += 1
+    if found:
+        raise ValueError(f"{found:,} chunks of {cube} are lost or damaged (above); none is required. {_MEND}")
+    typer.echo("every chunk is there and has its checksum")
 
 
 def _cube_table(path: str, cube: Any) -> Table:
@@ -112,5 +141,5 @@ def _runs_table(labels: dict[str, Any]) -> Table:
     for name, run in labels.items():
         ending = "" if run.attrs.get("complete", True) else " (not complete)"
         counts = (f"{int((codes[name] == result).sum()):,}" for result in present)
-        table.add_row(escape(name) + ending, str(run.attrs.get("estimator", "")), *counts)
+        table.add_row(escape(name) + ending, escape(str(run.attrs.get("estimator", ""))), *counts)
     return table

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from specxr.cubes.growth import declare_cube, settle, write_beyond
+from specxr.cubes.integrity import STARS_WRITTEN
 from specxr.cubes.layout import Layout, describe_layout, star_bytes
 from specxr.cubes.locations import PathLike
 from specxr.cubes.schema import make_cube, set_flux_units
@@ -101,7 +103,10 @@ class Draft:
         _check_variables(self.path, set(group.array_keys()), new)
         write_beyond(self.path, stars, self.n_before)
         settle(self.path, self.n_before + self.n_flushed)
-        attrs = {"survey": self.reader.survey, "history": history}
+        attrs: dict[str, Any] = {"survey": self.reader.survey, "history": history}
+        # Not of a cube of an earlier version, whose chunks of fill values were not stored.
+        if STARS_WRITTEN in group.attrs:
+            attrs[STARS_WRITTEN] = self.n_before + self.n_flushed
         if self.n_before:
             attrs["history"] = f"{group.attrs.get('history', '')}; {history}"
         if "data_release" in stars:

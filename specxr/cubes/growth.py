@@ -14,6 +14,7 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
+from specxr.cubes.integrity import STARS_WRITTEN
 from specxr.cubes.layout import Layout
 from specxr.cubes.locations import PathLike, open_store, reported
 from specxr.cubes.store import array_of, encoded, n_stars_of, open_group
@@ -33,6 +34,7 @@ def declare_cube(path: PathLike, block: xr.Dataset, layout: Layout) -> None:
         How the cube is cut.
     """
     empty, encoding = encoded(block.isel({STAR: slice(0, 0)}), layout, SPECTRA)
+    empty = empty.assign_attrs({STARS_WRITTEN: 0})
     with reported(path):
         empty.to_zarr(open_store(path), mode="w", consolidated=False, encoding=encoding)
 
@@ -67,7 +69,8 @@ def write_beyond(path: PathLike, stars: xr.Dataset, first: int) -> None:
         metadata: Any = array.metadata  # of an array, which has a shape
         longer = metadata.update_shape((first + len(values), *array.shape[1:]))
         with reported(path):
-            zarr.Array(zarr.AsyncArray(longer, array.store_path))[first:] = values
+            beyond = zarr.AsyncArray(longer, array.store_path).with_config({"write_empty_chunks": True})
+            zarr.Array(beyond)[first:] = values
 
 
 def _narrowed(name: str, values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -9,7 +9,8 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
-from specxr.cubes.store import array_of, dims_of, write_unit
+from specxr.cubes.layout import Layout
+from specxr.cubes.store import array_of, dims_of, encoded, write_unit
 from specxr.vocabulary import IDENTITY, STAR, fill_value
 
 
@@ -30,15 +31,11 @@ def declare_labels(cube: zarr.Group, run: str, labels: xr.Dataset, n_stars: int,
         Number of stars in each chunk: those of one block, so that no two writers share a chunk.
     """
     group = cube.require_group("labels").create_group(run, attributes={"complete": False}, overwrite=True)
-    labels = labels.drop_vars(IDENTITY, errors="ignore").drop_encoding()
-    encoding: dict[str, dict[str, Any]] = {}
-    for name, variable in labels.variables.items():
-        if STAR in variable.dims:
-            chunks = {**labels[name].sizes, STAR: star_chunk}
-            encoding[str(name)] = {
-                "chunks": tuple(chunks.values()),
-                "fill_value": fill_value(str(name), variable.dtype),
-            }
+    labels = labels.drop_vars(IDENTITY, errors="ignore")
+    rows = [name for name, variable in labels.variables.items() if STAR in variable.dims]
+    labels, encoding = encoded(labels, Layout(star_chunk), rows)
+    for name in rows:
+        encoding[name]["fill_value"] = fill_value(str(name), labels.variables[name].dtype)
     labels.assign_attrs(complete=False).to_zarr(
         group.store, group=group.path, mode="a", consolidated=False, encoding=encoding
     )
@@ -59,7 +56,9 @@ def resize_labels(group: zarr.Group, n_stars: int) -> None:
 def fill_labels(group: zarr.Group, star_start: int, values: Mapping[str, NDArray[Any]]) -> int:
     """Fill in the labels of one block; returns their size [bytes]."""
     for name, array in values.items():
-        array_of(group, name)[star_start : star_start + len(array)] = array
+        # A chunk of nothing but fill values is written too: one that is absent later is lost.
+        stored = array_of(group, name).with_config({"write_empty_chunks": True})
+        stored[star_start : star_start + len(array)] = array
     return sum(array.nbytes for array in values.values())
 
 

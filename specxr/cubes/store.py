@@ -10,17 +10,18 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 import zarr
-from zarr.codecs import ZstdCodec
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from specxr.cubes.integrity import STARS_WRITTEN, CheckedStore
 from specxr.cubes.layout import Layout, choose_layout, describe_layout, layout_of, star_bytes
-from specxr.cubes.locations import PathLike, exists, is_group, is_url, join, open_store, reported, staged
+from specxr.cubes.locations import PathLike, exists, is_group, join, open_store, reported, staged
 from specxr.cubes.schema import validate
 from specxr.vocabulary import IDENTITY, LABELS, SPECTRA, STAR, WAVELENGTH, fill_value
 
 # Chunks of the variables of each star: few files for ten million stars, and little to write anew for a new night.
 STAR_VARIABLE_CHUNK = 65_536
-# Zarr's own choice, with a checksum: without it a flipped bit becomes flux.
-_COMPRESSORS = (ZstdCodec(level=0, checksum=True),)
+# Zarr's own choice, and a checksum of what it gives: without it a flipped bit becomes flux, or another label.
+_COMPRESSORS = (ZstdCodec(level=0), Crc32cCodec())
 _RUN_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
 
 
@@ -40,8 +41,10 @@ def open_cube(path: PathLike) -> xr.Dataset:
     """
     group = open_group(path)
     _check_settled(path, group)
-    store = group.store if is_url(path) else path
+    store = group.store
     cube = xr.open_zarr(store, consolidated=False, chunks=None)
+    # What is true of the store is not true of a selection of it.
+    cube.attrs.pop(STARS_WRITTEN, None)
     try:
         validate(cube)
     except ValueError as error:
@@ -143,8 +146,9 @@ def open_labels(path: PathLike, run: str) -> xr.Dataset:
             f"{path} has no labels '{run}' (runs: {known}); the name of a run is required. "
             "Choose one of these, or run `specxr infer` first."
         )
-    store = open_store(path, read_only=True) if is_url(path) else path
+    store = open_group(path).store
     labels = _ordered(xr.open_zarr(store, group=f"labels/{run}", consolidated=False, chunks={}))
+    labels.attrs.pop(STARS_WRITTEN, None)
     missing = cube.sizes[STAR] - labels.sizes[STAR]
     if missing > 0:
         fill = {name: fill_value(str(name), variable.dtype) for name, variable in labels.data_vars.items()}
@@ -197,7 +201,9 @@ def write_region(path: PathLike, data: xr.Dataset, stars: slice, group: str | No
         _check_region(str(name), stored, stars, data.sizes[STAR])
         if variable.chunks is not None:
             data[name] = variable.chunk({STAR: write_unit(array_of(stored, str(name)))})
-    data.to_zarr(root.store, group=group, region={STAR: stars}, mode="r+", consolidated=False)
+    data.to_zarr(
+        root.store, group=group, region={STAR: stars}, mode="r+", consolidated=False, write_empty_chunks=True
+    )
 
 
 def open_group(path: PathLike, mode: Literal["r", "r+"] = "r") -> zarr.Group:
@@ -231,7 +237,8 @@ def open_group(path: PathLike, mode: Literal["r", "r+"] = "r") -> zarr.Group:
             "Check the path, or make a cube with `specxr ingest`."
         )
     with reported(path):
-        return zarr.open_group(open_store(path, read_only=mode == "r"), mode=mode, zarr_format=3)
+        store = CheckedStore(open_store(path, read_only=mode == "r"))
+        return zarr.open_group(store, mode=mode, zarr_format=3)
 
 
 def _write(
@@ -249,14 +256,17 @@ def _write(
             f"there are no stars to write (dimensions: {dict(data.sizes)}); select at least one."
         )
     data, encoding = encoded(data, layout, rows)
+    data = data.assign_attrs({STARS_WRITTEN: data.sizes[STAR]})
     with reported(draft):
-        data.to_zarr(open_store(draft), mode="w", consolidated=False, encoding=encoding)
+        data.to_zarr(
+            open_store(draft), mode="w", consolidated=False, encoding=encoding, write_empty_chunks=True
+        )
 
 
 def encoded(
     data: xr.Dataset, layout: Layout, rows: Container[Hashable]
 ) -> tuple[xr.Dataset, dict[Hashable, dict[str, Any]]]:
-    """Prepare variables for Zarr: strings of its own kind, chunks and shards, and lazy blocks that fit into them."""
+    """Prepare variables for Zarr: strings of its own kind, chunks and shards, checksums, and lazy blocks that fit."""
     data = data.drop_encoding()
     encoding: dict[Hashable, dict[str, Any]] = {}
     for name, variable in data.variables.items():
@@ -267,9 +277,7 @@ def encoded(
             data = data.assign({name: (variable.dims, text, variable.attrs)})
         if STAR in chunks:
             chunks[STAR] = layout.chunk if name in rows else STAR_VARIABLE_CHUNK
-        encoding[name] = {"chunks": tuple(chunks.values())}
-        if variable.dtype.kind not in "OTUS":
-            encoding[name]["compressors"] = _COMPRESSORS
+        encoding[name] = {"chunks": tuple(chunks.values()), "compressors": _COMPRESSORS}
         if name in rows and layout.shard is not None:
             encoding[name]["shards"] = tuple({**chunks, STAR: layout.shard}.values())
         if data[name].chunks is not None:

@@ -12,6 +12,7 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
+from specxr.cubes.integrity import STARS_WRITTEN
 from specxr.cubes.labels import declare_labels, resize_labels
 from specxr.cubes.locations import is_url, reported
 from specxr.cubes.store import array_of, check_run_name, open_group, run_names
@@ -134,7 +135,9 @@ class Run:
 
     def complete(self) -> None:
         """Record that every star has its labels."""
-        self.labels.attrs["complete"] = True
+        header = self.read_header()
+        assert header is not None
+        self.labels.attrs.update({"complete": True, STARS_WRITTEN: header.n_stars})
 
     # The ledger
 
