@@ -87,6 +87,11 @@ class CheckedStore(WrapperStore[Store]):
         super().__init__(store)
         self._arrays: dict[str, _Stored | None] = {}
 
+    @property
+    def wrapped(self) -> Store:
+        """Where the chunks are."""
+        return self._store
+
     def __reduce__(self) -> tuple[Any, ...]:
         return CheckedStore, (self._store,)
 

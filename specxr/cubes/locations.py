@@ -16,6 +16,8 @@ from uuid import uuid4
 from zarr.abc.store import Store
 from zarr.storage import LocalStore, ObjectStore
 
+from specxr.cubes.integrity import CheckedStore
+
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as Bucket
 
@@ -120,6 +122,7 @@ def age_of(store: Store, key: str) -> float:
     The clocks of hosts may differ by days: the age is that of the object beside one that is written now.
     """
     probe = f"{key.rpartition('/')[0]}/{uuid4().hex}.partial"
+    store = store.wrapped if isinstance(store, CheckedStore) else store
     if isinstance(store, RemoteStore):
         bucket = store.store
         bucket.put(probe, b"", use_multipart=False)
