@@ -98,10 +98,11 @@ class MaskBit(IntFlag):
     INTERSTELLAR = 128  # interstellar absorption or emission
 
 
-# Pixels without a usable flux.
+# Pixels without a usable flux: nobody takes them.
 UNUSABLE = MaskBit.MISSING | MaskBit.NO_IVAR | MaskBit.BAD_FLUX
-# Where normalised spectra are compared pixel by pixel, what is not of the star is left out as well.
-UNUSABLE_NORMALISED = UNUSABLE | MaskBit.TELLURIC | MaskBit.INTERSTELLAR
+# What trainings leave out, and fits whose option mask_bits says nothing else: also what is not of the star. The
+# survey's own bits are not among them, by measurement (docs/masks.md).
+LEFT_OUT = UNUSABLE | MaskBit.SKY | MaskBit.TELLURIC | MaskBit.INTERSTELLAR
 
 
 class Result(IntEnum):
@@ -334,10 +335,11 @@ def page() -> str:
         _rows(("bit", "name", "not recommended"), (
             (str(int(f)), f"`{(f.name or '').lower()}`", "yes" if f & DISTRUST else "") for f in Flag)),
         "## Mask bits (`mask`)",
-        "Bits of a pixel that may be set together; 0 is a good pixel.",
+        "Bits of a pixel that may be set together; 0 is a good pixel. Every estimator has the option `mask_bits`, "
+        "which says which of them leave a pixel out ([masks](masks.md)).",
         _rows(("bit", "name", "left out of fits"), (
             (str(int(b)), f"`{(b.name or '').lower()}`",
-             "yes" if b & UNUSABLE else "of trained models" if b & UNUSABLE_NORMALISED else "") for b in MaskBit)),
+             "always" if b & UNUSABLE else "by default" if b & LEFT_OUT else "on request") for b in MaskBit)),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
 

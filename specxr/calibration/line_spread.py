@@ -20,7 +20,7 @@ from specxr.spectra.pixels import usable
 from specxr.synthesis.generators import Generator
 from specxr.synthesis.instrument import MAX_VSINI, OVERSAMPLING, Instrument
 from specxr.synthesis.training_set import spectra_on
-from specxr.vocabulary import SPEED_OF_LIGHT, STAR, UNUSABLE_NORMALISED
+from specxr.vocabulary import LEFT_OUT, SPEED_OF_LIGHT, STAR
 
 # Ranges in which the atmosphere and interstellar sodium absorb, as no template does [Angstrom, in either medium].
 NOT_OF_STARS = (
@@ -157,7 +157,7 @@ def _rise_of_chi2(
         return values[:, used].reshape(len(values), n_window, PIXELS_PER_WIDTH)
 
     flux, ivar = (torch.from_numpy(cube[name].values.astype("f8")) for name in ("flux", "ivar"))
-    good = torch.from_numpy(usable(flux.numpy(), ivar.numpy(), cube["mask"].values, UNUSABLE_NORMALISED))
+    good = torch.from_numpy(usable(flux.numpy(), ivar.numpy(), cube["mask"].values, LEFT_OUT))
     good &= torch.from_numpy(~within(instrument.grid.wavelength, NOT_OF_STARS))
     weight, flux = windows(torch.where(good, ivar, 0.0)), windows(torch.where(good, flux, 0.0))
 

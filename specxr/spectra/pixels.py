@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from specxr.vocabulary import MASK_DTYPE, MaskBit
+from specxr.vocabulary import MASK_DTYPE, UNUSABLE, MaskBit
 
 
 def usable(
@@ -51,6 +51,37 @@ def faults(flux: Any, ivar: Any) -> Any:
     """
     bits = int(MaskBit.BAD_FLUX) * ~np.isfinite(flux) | int(MaskBit.NO_IVAR) * _not_to_be_used(ivar)
     return bits.astype(MASK_DTYPE)
+
+
+def bits_of(given: int | str) -> int:
+    """The bits that leave a pixel out, as an option says them; those of `specxr.vocabulary.UNUSABLE` always do.
+
+    Parameters
+    ----------
+    given : int or str
+        Bits of `specxr.vocabulary.MaskBit`, or their names with commas between them, in any case: "sky,telluric".
+
+    Raises
+    ------
+    ValueError
+        There is no such bit.
+    """
+    names = {(bit.name or "").lower(): int(bit) for bit in MaskBit}
+    known = sum(names.values())
+    words = [word.strip().lower() for word in given.split(",")] if isinstance(given, str) else []
+    wrong = [word for word in words if word not in names]
+    if wrong or isinstance(given, bool) or not (words or (isinstance(given, int) and 0 <= given <= known)):
+        raise ValueError(
+            f"mask_bits is {given!r}; names among {', '.join(names)} with commas between them, or the sum of their "
+            f"bits, at most {known}, are required. Correct {', '.join(wrong) or 'it'}."
+        )
+    bits = sum({names[word] for word in words}) if words else int(given)
+    return bits | int(UNUSABLE)
+
+
+def names_of_bits(bits: int) -> str:
+    """Names of bits with commas between them, as `bits_of` reads them."""
+    return ",".join((bit.name or "").lower() for bit in MaskBit if bits & bit)
 
 
 def in_single(values: Any) -> Any:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from specxr.content import short_fingerprint
 from specxr.spectra.grid import Grid
 from specxr.spectra.pixels import usable
-from specxr.vocabulary import LABELS, SPECTRA, UNUSABLE_NORMALISED
+from specxr.vocabulary import LABELS, LEFT_OUT, SPECTRA
 
 # A fit finds these from where lines lie and how wide they are beyond the training set; they are not learnt.
 NOT_LEARNT = ("rv", "sigma")
@@ -64,7 +64,7 @@ class TrainingSet:
     @cached_property
     def good(self) -> NDArray[np.bool_]:
         """Pixels that can be learnt from, shape (star, wavelength)."""
-        return usable(self.flux, self.ivar, self.mask, UNUSABLE_NORMALISED)
+        return usable(self.flux, self.ivar, self.mask, LEFT_OUT)
 
     @cached_property
     def used(self) -> NDArray[np.bool_]:

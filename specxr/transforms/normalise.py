@@ -14,7 +14,7 @@ from specxr.kernels.pseudo_continuum import divide_by_continuum
 from specxr.spectra.normalisation import Normalisation, within
 from specxr.spectra.pixels import usable
 from specxr.transforms.blocks import Arrays, map_spectra, replace_spectra
-from specxr.vocabulary import UNUSABLE_NORMALISED, WAVELENGTH, MaskBit
+from specxr.vocabulary import LEFT_OUT, WAVELENGTH, MaskBit
 
 
 def normalise(cube: xr.Dataset, recipe: Normalisation) -> xr.Dataset:
@@ -67,7 +67,7 @@ def _normalise_block(
     wavelength: NDArray[np.float64],
     recipe: Normalisation,
 ) -> Arrays:
-    good = torch.from_numpy(usable(flux, ivar, mask, UNUSABLE_NORMALISED, weighted=False))
+    good = torch.from_numpy(usable(flux, ivar, mask, LEFT_OUT, weighted=False))
     wide_flux, wide_ivar = (torch.from_numpy(np.asarray(values, dtype="f8")) for values in (flux, ivar))
     ratio, weight = divide_by_continuum(wide_flux, wide_ivar, good, wavelength, recipe)
     excluded = within(wavelength, recipe.excluded) * mask.dtype.type(MaskBit.INTERSTELLAR)

@@ -27,8 +27,9 @@ from specxr.estimators.trained import Progress, Trained
 from specxr.kernels.least_squares import LANES
 from specxr.spectra.grid import Grid
 from specxr.spectra.normalisation import Normalisation, within
+from specxr.spectra.pixels import bits_of, names_of_bits
 from specxr.spectra.training_set import TrainingSet
-from specxr.vocabulary import Flag
+from specxr.vocabulary import LEFT_OUT, Flag
 
 # A fit begins at the one of so many training stars whose spectrum is nearest. The Balmer lines of hot stars are equally
 # strong on either side of 9,000 K: at S/N 100, 1 of 1,000 hot stars then ends in a wrong minimum. With 256 training
@@ -52,6 +53,9 @@ class Emulated(Trained):
         Mean and standard deviation of Gaussian priors on labels or ``rv``.
     max_velocity : float, optional
         Radial velocities are sought up to this [km/s]; as many pixels at both ends are not used.
+    mask_bits : int or str, optional
+        Bits of the mask that leave a pixel out, or their names with commas between them, such as "sky,bad_always".
+        "missing", "no_ivar" and "bad_flux" always do (docs/masks.md).
     device : {"cpu", "cuda"}, optional
     dtype : {"float64", "float32"}, optional
         Precision of the fit.
@@ -62,6 +66,7 @@ class Emulated(Trained):
     fixed: Mapping[str, float] = field(default_factory=dict)
     priors: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     max_velocity: float = 500.0
+    mask_bits: int | str = int(LEFT_OUT)
 
     # Changes whenever the labels of the same options and model may change.
     code_version: ClassVar[str] = "2"
@@ -69,6 +74,7 @@ class Emulated(Trained):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "mask_bits", bits_of(self.mask_bits))
         _check_constraints(self)
 
     # -- training ------------------------------------------------------------------------------------------------
@@ -161,6 +167,7 @@ class Emulated(Trained):
             **super().provenance,
             "fixed": dict(self.fixed),
             "priors": {name: list(prior) for name, prior in self.priors.items()},
+            "mask_bits": names_of_bits(bits_of(self.mask_bits)),
             "errors": errors,
         }
 
@@ -211,7 +218,13 @@ class Emulated(Trained):
         pixels = model.grid.part_of(block.grid, "the model")
         variance = np.where(self.used, self.variance, np.inf)
         return observe_normalised(
-            block, pixels, model.grid, variance, self._label_fit, least=len(self.labels)
+            block,
+            pixels,
+            bits_of(self.mask_bits),
+            model.grid,
+            variance,
+            self._label_fit,
+            least=len(self.labels),
         )
 
     def _estimate(

@@ -17,7 +17,7 @@ from specxr.estimators.base import Block, Estimator, Output
 from specxr.estimators.outputs import outputs_of
 from specxr.estimators.registry import open_estimator
 from specxr.spectra.grid import Grid
-from specxr.vocabulary import MODEL_SPECTRA, Result
+from specxr.vocabulary import LEFT_OUT, MODEL_SPECTRA, Result
 
 
 @runtime_checkable
@@ -85,9 +85,17 @@ class Hybrid:
             )
 
     @classmethod
-    def open(cls, first: str, second: str, *, device: str = "cpu", dtype: str = "float64") -> Self:
-        """Open both estimators by name or from their model files."""
-        options = {"device": device, "dtype": dtype}
+    def open(
+        cls,
+        first: str,
+        second: str,
+        *,
+        mask_bits: int | str = int(LEFT_OUT),
+        device: str = "cpu",
+        dtype: str = "float64",
+    ) -> Self:
+        """Open both estimators by name or from their model files, with the same options."""
+        options = {"mask_bits": mask_bits, "device": device, "dtype": dtype}
         return cls(open_estimator(first, **options), _second(open_estimator(second, **options)))
 
     @classmethod

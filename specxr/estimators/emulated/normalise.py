@@ -15,11 +15,17 @@ from specxr.estimators.observe import Normalised, Observed, observe
 from specxr.kernels.pseudo_continuum import over_continuum, pseudo_continuum
 from specxr.spectra.grid import Grid
 from specxr.spectra.normalisation import Normalisation
-from specxr.vocabulary import UNUSABLE_NORMALISED
 
 
 def observe_normalised(
-    block: Block, pixels: slice, grid: Grid, variance: NDArray[np.float64], label_fit: LabelFit, *, least: int
+    block: Block,
+    pixels: slice,
+    bits: int,
+    grid: Grid,
+    variance: NDArray[np.float64],
+    label_fit: LabelFit,
+    *,
+    least: int,
 ) -> Observed:
     """The spectra of a block as a fit of an emulator needs them.
 
@@ -28,6 +34,8 @@ def observe_normalised(
     block : Block
     pixels : slice
         Pixels of the block that are those of the training set.
+    bits : int
+        Bits of the mask that leave a pixel out.
     grid : Grid
         Grid of the training set; spectra that are not normalised yet are normalised by its recipe.
     variance : ndarray, shape (pixel,)
@@ -59,7 +67,7 @@ def observe_normalised(
         scaled = np.ones(len(flux), dtype=bool)
         return Normalised(flux, weight.sqrt(), scale, n_good, scaled, _median_snr(flux, ivar, used))
 
-    return observe(block, pixels, UNUSABLE_NORMALISED, normalise, least=least, reference=label_fit.lower)
+    return observe(block, pixels, bits, normalise, least=least, reference=label_fit.lower)
 
 
 def _median_snr(flux: Tensor, ivar: Tensor, used: Tensor) -> Tensor:

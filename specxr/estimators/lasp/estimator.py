@@ -33,7 +33,8 @@ from specxr.estimators.outputs import assemble, model_spectra, outputs_of
 from specxr.kernels.least_squares import LANES, in_lanes
 from specxr.spectra.grid import Grid
 from specxr.spectra.line_spread import LineSpread
-from specxr.vocabulary import START, START_INPUTS, Flag
+from specxr.spectra.pixels import bits_of, names_of_bits
+from specxr.vocabulary import LEFT_OUT, START, START_INPUTS, Flag
 
 # Changes whenever the labels of the same options and emulator may change.
 _CODE_VERSION = "3"
@@ -76,6 +77,9 @@ class LASP:
     weighted : bool
         Weigh pixels by their inverse variance. Errors are then those that the variances imply; otherwise they are
         scaled by the residuals.
+    mask_bits : int or str
+        Bits of the mask that leave a pixel out, or their names with commas between them, such as "sky,bad_always".
+        "missing", "no_ivar" and "bad_flux" always do (docs/masks.md).
     device : str
         "cpu" or "cuda".
     dtype : {"float64", "float32"}
@@ -105,6 +109,7 @@ class LASP:
     line_spread: LineSpread | None = None
     quantile: float = 0.5
     weighted: bool = False
+    mask_bits: int | str = int(LEFT_OUT)
     device: str = "cpu"
     dtype: str = "float64"
 
@@ -114,6 +119,7 @@ class LASP:
         object.__setattr__(self, "window", (float(self.window[0]), float(self.window[1])))
         if self.start is not None:
             object.__setattr__(self, "start", tuple(float(value) for value in self.start))
+        object.__setattr__(self, "mask_bits", bits_of(self.mask_bits))
         _check_options(self)
 
     @property
@@ -172,6 +178,7 @@ class LASP:
             "line_spread": None if self.line_spread is None else json.loads(self.line_spread.to_json()),
             "quantile": self.quantile,
             "weighted": self.weighted,
+            "mask_bits": names_of_bits(bits_of(self.mask_bits)),
             "device": self.device,
             "dtype": self.dtype,
             "errors": "inverse of J^T J"
@@ -229,7 +236,14 @@ class LASP:
 
     def observe(self, block: Block) -> Observed:
         """Cut, normalise and weigh the spectra of a block."""
-        return observe_block(block, self.prepare(block.grid), self.degree, self.quantile, self.weighted)
+        return observe_block(
+            block,
+            self.prepare(block.grid),
+            bits_of(self.mask_bits),
+            degree=self.degree,
+            quantile=self.quantile,
+            weighted=self.weighted,
+        )
 
     def _starts(
         self, block: Block, prepared: Prepared, observed: Observed, lanes: int

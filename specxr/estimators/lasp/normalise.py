@@ -12,16 +12,19 @@ from specxr.estimators.base import Block
 from specxr.estimators.lasp.forward import N_PARAMETERS
 from specxr.estimators.lasp.prepare import Prepared
 from specxr.estimators.observe import Normalised, Observed, observe
-from specxr.vocabulary import UNUSABLE
 
 
-def observe_block(block: Block, prepared: Prepared, degree: int, quantile: float, weighted: bool) -> Observed:
+def observe_block(
+    block: Block, prepared: Prepared, bits: int, *, degree: int, quantile: float, weighted: bool
+) -> Observed:
     """The spectra of a block as a LASP fit needs them.
 
     Parameters
     ----------
     block : Block
     prepared : Prepared
+    bits : int
+        Bits of the mask that leave a pixel out.
     degree : int
         Degree of the shape polynomial, which says how many pixels are needed.
     quantile : float
@@ -50,7 +53,7 @@ def observe_block(block: Block, prepared: Prepared, degree: int, quantile: float
 
     least = degree + 1 + N_PARAMETERS
     return observe(
-        block, prepared.pixels, UNUSABLE, normalise, least=least, reference=prepared.lower, weighted=weighted
+        block, prepared.pixels, bits, normalise, least=least, reference=prepared.lower, weighted=weighted
     )
 
 
