@@ -1,201 +1,240 @@
-"""Make the embedded emulator from the PyPI package ``thedoppler`` (MIT), and measure its difference from the source.
+"""Make the embedded emulator from stars of the MILES library, and measure it on stars that were left out.
 
-The source consists of two cubic Cannon models of continuum-normalised flux, not broadened, 3000-18000 Angstrom in
-steps of 0.1 Angstrom in air. They are blended, brought to vacuum, broadened to R = 4000 and rebinned to a
-third of LAMOST's pixels. With a temporary folder DIR:
+    python recipes/build_default_emulator.py
+    python recipes/build_default_emulator.py --check
 
-    pip install --no-deps --target DIR thedoppler==1.1.32
-    PYTHONPATH=DIR python recipes/build_default_emulator.py
-
-With ``--check`` nothing is written; only the residuals of the committed emulator are printed. Otherwise two files are
-written to ``--out``, which is the folder of the package's data by default. Expected time: two minutes on one core;
-``--small`` takes some seconds once the package is there.
+The recipe reads the MILES library, the ELODIE emulator and the LAMOST DR10 spectra with their official labels in the
+folder that the environment variable SPECXR_SHARED names, unless options say otherwise. With ``--check`` it makes
+nothing: it measures the embedded emulator on LAMOST DR10, and ``--out`` has no effect. Expected time: five minutes on
+one core; ``--small`` takes some seconds. docs/design/emulators.md gives the reasons for each step.
 """
 
 from __future__ import annotations
 
 import argparse
-import pickle
+import itertools
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, distribution
-from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
+import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 import specxr
-from specxr.emulators import PolynomialEmulator, open_emulator, write_safetensors
-from specxr.kernels.rebin import rebin
-from specxr.vocabulary import SPEED_OF_LIGHT
+from specxr.cubes.ingestion import ingest
+from specxr.cubes.tables import label_table
+from specxr.emulators import PolynomialEmulator, default, write_safetensors
 
-VERSION = "1.1.32"
-FILES = (
-    "cannongrid_3000_18000_coolstars_norm_cubic_model.pkl",
-    "cannongrid_3000_18000_hotdwarfs_norm_cubic_model.pkl",
-)
+sys.path.insert(0, str(Path(__file__).parent))
+from default_emulator.fit import Form, Regime, cubic  # noqa: E402
+from default_emulator.library import LABELS, WINDOW, Library, fit_labels, read_library  # noqa: E402
+from default_emulator.making import make  # noqa: E402
+
+SHARED = Path(os.environ.get("SPECXR_SHARED", "../shared")) / "data"
 DATA = Path(specxr.__file__).parent / "data"
-BLEND = (7500.0, 8500.0)  # range of the blend [K]; chosen by measurement, see docs/design/emulators.md
 
-LAMOST = np.arange(35682 - 0.5, 39590 + 1.0) * 1e-4  # edges of LAMOST's pixels, log10 Angstrom
-MARGIN = 20  # pixels of LAMOST beyond either end, for velocities and line wings
-STEP = 1e-4 / 3
-FINE = STEP / 10  # as fine as the pixels of the source
-# Lines that are not broadened would alias on these pixels, with errors of 8e-4 (rms) at R = 1800.
-RESOLVING_POWER = 4000.0
-LAMOST_RESOLVING_POWER = 1800.0
+REGIMES = (
+    Regime((2900.0, 4900.0), (3.58, 2.5, -0.2), (0.08, 2.0, 1.0), ridge=1e-4),
+    Regime((4000.0, 9000.0), (3.76, 3.5, -0.3), (0.15, 1.5, 1.0), ridge=1e-5),
+    Regime((6500.0, 30000.0), (4.0, 3.8, 0.0), (0.2, 0.8, 0.7), ridge=1e-4),
+)
+KNOTS = ((4000.0, 4550.0), (7000.0, 9000.0))
+BOUNDS = {"teff": (3100.0, 30000.0), "logg": (-0.25, 5.5), "feh": (-2.5, 0.8)}
+
+# Monomials (a, b, c) of (log10 teff, logg, feh) that are added to the full cubic.
+STEEPER = ((4, 0, 0), (5, 0, 0))
+TERMS = {
+    "cubic": (),
+    "+ t^4, t^5": STEEPER,
+    "+ t^3 f, t^2 f^2": (*STEEPER, (3, 0, 1), (2, 0, 2)),
+    "+ t^3 g, t^2 g^2, t^6": (*STEEPER, (3, 0, 1), (2, 0, 2), (3, 1, 0), (2, 2, 0), (6, 0, 0)),
+}
+FOLDS = 6
+JUDGED = (3000, 4000, 4500, 5000, 6000, 7000, 8000)  # K; bins of the stars that decide about the terms
+BINS = (*JUDGED, 9500, 12000, 40000)
+TOLERANCE = 1.05  # the fewest terms are taken whose scatter is at most the least one times this
+
+SCALE = (
+    "LASP with ELODIE 3.2, the scale of LAMOST's official labels, at 3,900-9,500 K, where MILES' stars were fitted "
+    "with it; MILES' own labels elsewhere"
+)
+LICENCE = "BSD-3-Clause, with the citations in default_emulator.LICENSE"
+CITATION = (
+    "Sanchez-Blazquez et al. 2006, MNRAS 371, 703; Falcon-Barroso et al. 2011, A&A 532, A95; "
+    "Cenarro et al. 2007, MNRAS 374, 664; Wu et al. 2011, A&A 525, A71"
+)
+# Groups of LAMOST's stars: spectral type, and range of the official Teff [K].
+TYPES = {
+    "G": ("G", 0.0, np.inf),
+    "F": ("F", 0.0, np.inf),
+    "A 7,500-9,500 K": ("A", 7500.0, 9500.0),
+    "A > 9,500 K": ("A", 9500.0, np.inf),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    options = _options(argv)
+    torch.set_num_threads(1)
+    if options.check:
+        print(official(default(), options.dr10, options.small))
+        return
+    library = read_library(options.miles, options.elodie, every=5 if options.small else 1)
+    form, found = choose_terms(
+        library, {"cubic": ()} if options.small else TERMS, 2 if options.small else FOLDS
+    )
+    errors = held_out(library, form, found)
+    made = make(library, form, np.arange(len(library.labels)))
+    made = replace(
+        made,
+        citation=CITATION,
+        licence=LICENCE,
+        label_scale=f"{SCALE}; {made.label_scale} of MILES v9.1",
+        accuracy=official(made, options.dr10, options.small),
+        errors=errors,
+    )
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / "default_emulator.safetensors"
+    write_safetensors(made, path)
+    print(f"{path}: {path.stat().st_size / 1e6:.2f} MB, fingerprint {made.fingerprint[:16]}")
+    if not options.small:
+        difference = np.abs(made.coefficients - default().coefficients).max()
+        print(f"largest difference of a coefficient from the embedded emulator: {difference:.1e}")
+
+
+def choose_terms(
+    library: Library, terms: dict[str, tuple[tuple[int, int, int], ...]], folds: int
+) -> tuple[Form, NDArray[np.float64]]:
+    """Choose the fewest terms with which labels of held-out stars scatter about as little as with the best terms.
+
+    Returns
+    -------
+    form : Form
+    found : ndarray, shape (star, 3)
+        The labels of the held-out stars with these terms.
+    """
+    print("\nterms: held-out stars of 3,000-8,000 K, scatter of Teff [K], logg, [Fe/H]; their geometric mean")
+    tried = []
+    for name, extra in terms.items():
+        form = Form(REGIMES, KNOTS, cubic(*extra), BOUNDS)
+        found = predict_held_out(library, form, folds)
+        rows = [
+            scatter(found[inside] - library.labels[inside]) for inside in bins(library.labels[:, 0], JUDGED)
+        ]
+        score = float(np.exp(np.mean(np.log(rows))))
+        tried.append((len(form.powers), score, form, found))
+        shown = " ".join(f"{value:.3f}" for value in np.mean(rows, axis=0))
+        print(f"  {name:24s} {len(form.powers):3d} monomials: {shown}   {score:.4f}", flush=True)
+    least = min(score for _, score, _, _ in tried)
+    good = [entry for entry in tried if entry[1] <= TOLERANCE * least]
+    return min(good, key=lambda entry: entry[0])[2:]
+
+
+def predict_held_out(library: Library, form: Form, folds: int) -> NDArray[np.float64]:
+    """Labels of each star by LASP with an emulator made without it, shape (star, 3); NaN if not converged."""
+    order = np.argsort(library.labels[:, 0], kind="stable")
+    fold = np.empty(len(order), dtype=int)
+    fold[order] = np.arange(len(order)) % folds
+    found = np.full(library.labels.shape, np.nan)
+    for left_out in range(folds):
+        inside = np.flatnonzero(fold == left_out)
+        lasp = specxr.LASP(make(library, form, np.flatnonzero(fold != left_out)), window=WINDOW)
+        found[inside] = fit_labels(lasp, library.observed_of(inside))[list(LABELS)]
+    return found
+
+
+def held_out(library: Library, form: Form, found: NDArray[np.float64]) -> tuple[tuple[float, ...], ...]:
+    """Print how well held-out stars are found, by temperature; return the scatter as rows of `errors`."""
+    print(
+        f"\n{len(form.powers)} monomials; held-out stars: inferred minus labels on the emulator's scale | inferred "
+        "minus MILES' own labels with the zero point | ELODIE minus the same\n      Teff [K]       N  conv"
+    )
+    rows = []
+    groups = [*itertools.pairwise(BINS), (3000, 5000), (3900, 5200)]
+    for low, high in groups:
+        inside = (library.labels[:, 0] >= low) & (library.labels[:, 0] < high)
+        converged = inside & np.isfinite(found[:, 0])
+        pairs = (
+            (found, library.labels),
+            (found, library.independent),
+            (library.elodie, library.independent),
+        )
+        cells = "  |  ".join(spread((a - b)[converged]) for a, b in pairs)
+        print(f"  {low:6d}-{high:6d} {inside.sum():5d} {converged.sum():5d}  {cells}")
+        if (low, high) in groups[:-2]:
+            error = scatter(found[converged] - library.labels[converged])
+            rows.append((float(low), float(high), float(converged.sum()), *map(float, error.round(4))))
+    return tuple(rows)
+
+
+def official(made: PolynomialEmulator, folder: Path, small: bool) -> str:
+    """Print the differences from the official labels of LAMOST DR10, and return them as one line."""
+    if not folder.is_dir():
+        print(f"\nthere are no spectra in {folder}: nothing is measured on LAMOST DR10")
+        return ""
+    files = sorted((folder / "fits").glob("*.fits.gz"))[:: 20 if small else 1]
+    with TemporaryDirectory() as temporary:
+        path = Path(temporary) / "dr10.zarr"
+        ingest("lamost-lrs", files, path, workers=1)
+        found = label_table(specxr.infer(specxr.open_cube(path), specxr.LASP(made))).set_index("obsid")
+    table = pd.read_csv(folder / "labels.csv").set_index("obsid").loc[found.index]
+    converged = (found["result"] == "converged").to_numpy()
+    print("\nLAMOST DR10, No Clean, S/N_g > 50: inferred minus official, median and 1.48 MAD")
+    said = []
+    for name, (kind, low, high) in TYPES.items():
+        inside = (table["type"] == kind) & (table["snrg"] > 50) & table["teff"].between(low, high, "left")
+        rows = inside.to_numpy() & converged
+        difference = (found[list(LABELS)] - table[list(LABELS)]).to_numpy()[rows]
+        print(f"  {name:16s} {rows.sum():4d}  {spread(difference)}")
+        said.append(f"{name} {spread(difference, terse=True)}")
+    print(f"  converged: {converged.mean():.1%} of {len(converged)}")
+    return (
+        "labels minus LAMOST DR10's official ones at S/N_g > 50 (Teff [K], log g, [Fe/H]; median +- 1.48 MAD): "
+        f"{'; '.join(said[:-1])}; {converged.mean():.1%} converge"
+    )
+
+
+def bins(teff: NDArray[np.float64], borders: tuple[int, ...]) -> list[NDArray[np.bool_]]:
+    return [(teff >= low) & (teff < high) for low, high in itertools.pairwise(borders)]
+
+
+def scatter(difference: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1.48 MAD of each column, without stars that have no value."""
+    return 1.4826 * np.nanmedian(np.abs(difference - np.nanmedian(difference, axis=0)), axis=0)
+
+
+def spread(difference: NDArray[np.float64], terse: bool = False) -> str:
+    """Median and 1.48 MAD of the three labels."""
+    cells = zip(np.nanmedian(difference, axis=0), scatter(difference), (0, 3, 3), strict=True)
+    if terse:  # a zero has the sign +
+        rounded = ((round(m, max(d - 1, 0)) + 0.0, s, max(d - 1, 0)) for m, s, d in cells)
+        return ", ".join(f"{m:+.{d}f} +- {s:.{d}f}" for m, s, d in rounded)
+    return "  ".join(f"{m:+8.{d}f} +- {s:6.{d}f}" for m, s, d in cells)
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--check", action="store_true", help="only measure the committed emulator")
-    parser.add_argument(
-        "--out", type=Path, default=DATA, help="folder for the emulator and its licence (%(default)s)"
+    add = parser.add_argument
+    add(
+        "--miles",
+        type=Path,
+        default=SHARED / "miles" / "miles_v9.1.npz",
+        help="the MILES library (%(default)s)",
     )
-    parser.add_argument("--small", action="store_true", help="with --check: measure on a few stars only")
-    options = parser.parse_args(argv)
-
-    source, licence = read_source()
-    if not options.check:
-        options.out.mkdir(parents=True, exist_ok=True)
-        write_safetensors(compact(source), options.out / "default_emulator.safetensors")
-        origin = (
-            "default_emulator.safetensors is derived from the Cannon models in the Python package\n"
-            f"thedoppler {VERSION} (https://github.com/dnidever/doppler), which come under this licence:\n\n"
-        )
-        (options.out / "default_emulator.LICENSE").write_text(origin + licence)
-    path = options.out / "default_emulator.safetensors"
-    emulator = open_emulator(path)
-    print(f"{path}: {path.stat().st_size / 1e6:.2f} MB, fingerprint {emulator.fingerprint[:16]}")
-    print(f"difference from its source on LAMOST's pixels at R = {LAMOST_RESOLVING_POWER:.0f}:")
-    for low, high in ((4300.0, BLEND[0]), BLEND, (BLEND[1], 25000.0)):
-        for fastest in (0.0, 300.0):
-            rms, largest = residual(source, emulator, (low, high), fastest, 3 if options.small else 50)
-            print(f"  {low:5.0f}-{high:5.0f} K, to {fastest:3.0f} km/s:  rms {rms:.1e}  max {largest:.1e}")
-
-
-def read_source() -> tuple[PolynomialEmulator, str]:
-    """The two models of thedoppler as one emulator, on their own pixels, and thedoppler's licence."""
-    spec = find_spec("doppler")
-    try:
-        package = distribution("thedoppler")
-    except PackageNotFoundError:
-        package = None
-    if spec is None or spec.origin is None or package is None or package.version != VERSION:
-        state = "not installed" if package is None else f"version {package.version}"
-        raise SystemExit(f"thedoppler is {state}; {VERSION} is required. See the first lines of {__file__}.")
-    models = [read_cannon(Path(spec.origin).parent / "data" / name) for name in FILES]
-    wavelength, powers = models[0]["wavelength"], models[0]["powers"]
-    near = (wavelength > 3600.0) & (wavelength < 9300.0)
-    centre = wavelength[near]
-    emulator = PolynomialEmulator(
-        coefficients=np.stack([model["theta"][near].T for model in models]),
-        edges=np.append(centre - 0.05, centre[-1] + 0.05),
-        medium="air",
-        powers=powers,
-        fiducial=np.stack([model["fiducials"] for model in models]),
-        scale=np.stack([model["scales"] for model in models]),
-        knots=np.array([BLEND]),
-        bounds={"teff": (4300.0, 25000.0), "logg": (0.0, 5.0), "feh": (-2.5, 0.5)},
-        log_teff=False,
-        name="default",
-        citation="Nidever 2021, doppler, doi:10.5281/zenodo.4906680; Ness et al. 2015, ApJ 808, 16",
-        licence="MIT, copyright 2019 David Nidever (thedoppler)",
-    )
-    (licence,) = (file for file in package.files or () if file.name == "LICENSE")
-    return emulator, licence.read_text()
-
-
-def read_cannon(path: Path) -> dict[str, np.ndarray]:
-    # The package ships pickles of plain arrays, some from Python 2.
-    state = pickle.loads(path.read_bytes(), encoding="latin1")
-    _, vectorizer = state["vectorizer"]
-    powers = np.zeros((len(vectorizer["terms"]) + 1, 3), dtype=np.int64)  # the first term is the constant
-    for row, term in zip(powers[1:], vectorizer["terms"], strict=True):
-        for label, power in term:
-            row[label] += int(power)
-    # Not stored: the Cannon scales labels by the median and the central 95 % of its training set.
-    low, median, high = np.percentile(
-        state["training_set_labels"].astype(np.float64), [2.5, 50.0, 97.5], axis=0
-    )
-    return {
-        "wavelength": np.asarray(state["dispersion"], dtype=np.float64),
-        "theta": np.asarray(state["theta"], dtype=np.float64),
-        "powers": powers,
-        "fiducials": median,
-        "scales": high - low,
-    }
-
-
-def compact(source: PolynomialEmulator) -> PolynomialEmulator:
-    """The source, broadened, on a log-uniform grid in vacuum, in float32."""
-    fine = log_edges(FINE, margin=2 * MARGIN)
-    edges = log_edges(STEP, margin=MARGIN)
-    rows = broaden(source.on(fine, "vacuum").coefficients.numpy(), FINE, np.inf, RESOLVING_POWER)
-    coefficients = rebin(torch.from_numpy(rows), fine, edges).numpy().astype(np.float32)
-    return replace(
-        source,
-        coefficients=coefficients.reshape(*source.coefficients.shape[:2], -1),
-        edges=edges,
-        medium="vacuum",
-        resolving_power=RESOLVING_POWER,
-    )
-
-
-def log_edges(step: float, margin: int) -> np.ndarray:
-    """Edges of pixels of `step` in log10, over LAMOST's grid and `margin` of its pixels to either side."""
-    start, stop = LAMOST[0] - margin * 1e-4, LAMOST[-1] + margin * 1e-4
-    return 10.0 ** (start + step * np.arange(round((stop - start) / step) + 1))
-
-
-def broaden(rows: np.ndarray, step: float, before: float, after: float) -> np.ndarray:
-    """Rows on pixels of `step` in log10, brought from one resolving power to a lower one by a Gaussian."""
-    fwhm = np.sqrt(after**-2.0 - before**-2.0)
-    sigma = fwhm / np.sqrt(8.0 * np.log(2.0)) / (step * np.log(10.0))
-    offset = np.arange(-int(6 * sigma) - 1, int(6 * sigma) + 2)
-    kernel = np.exp(-0.5 * (offset / sigma) ** 2)
-    return np.stack([np.convolve(row, kernel / kernel.sum(), mode="same") for row in rows])
-
-
-def residual(
-    source: PolynomialEmulator,
-    emulator: PolynomialEmulator,
-    teff: tuple[float, float],
-    fastest: float,
-    stars: int,
-) -> tuple[float, float]:
-    """Rms and largest difference at random labels of stars and velocities up to `fastest` km/s."""
-    random = np.random.default_rng(20)
-    labels = np.stack(
-        [
-            random.uniform(*teff, stars),
-            random.uniform(2.5, 5.0, stars),
-            random.uniform(-2.5, 0.5, stars),
-        ],
-        axis=1,
-    )
-    velocity = random.uniform(-fastest, fastest, stars)
-    reference = as_observed(source, FINE, labels, velocity)
-    difference = as_observed(emulator, STEP, labels, velocity) - reference
-    return float(np.sqrt(np.mean(difference**2))), float(np.abs(difference).max())
-
-
-def as_observed(
-    emulator: PolynomialEmulator, step: float, labels: np.ndarray, velocity: np.ndarray
-) -> np.ndarray:
-    """Spectra broadened on pixels of `step`, then shifted and rebinned to LAMOST's pixels."""
-    edges = log_edges(step, MARGIN)
-    flux = emulator.on(edges, "vacuum").flux(torch.from_numpy(labels)).numpy()
-    flux = broaden(flux, step, emulator.resolving_power or np.inf, LAMOST_RESOLVING_POWER)
-    observed = []
-    for star, shift in zip(flux, velocity, strict=True):
-        # The outermost pixels lack a part of the kernel: leave out as many of LAMOST's as the margin.
-        lamost = 10.0 ** LAMOST[MARGIN:-MARGIN] / (1.0 + shift / SPEED_OF_LIGHT)
-        observed.append(rebin(torch.from_numpy(star), edges, lamost).numpy())
-    return np.stack(observed)
+    add("--elodie", type=Path, default=SHARED / "elodie" / "elodie32_flux_tgm_4199_5700.fits",
+        help="the ELODIE emulator (%(default)s)")  # fmt: skip
+    add("--dr10", type=Path, default=SHARED / "lamost_dr10",
+        help="folder with fits/ and labels.csv, on which the emulator is measured (%(default)s)")  # fmt: skip
+    add("--out", type=Path, default=DATA, help="folder for the emulator (%(default)s)")
+    add("--check", action="store_true", help="only measure the embedded emulator on LAMOST DR10")
+    add("--small", action="store_true", help="a run with few stars that only shows that the recipe works")
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,10 @@ DEFAULT = "default"
 _DEFAULT_FILE = Path(__file__).parents[1] / "data" / "default_emulator.safetensors"
 _SCHEMA = "specxr polynomial emulator 2"
 _ARRAYS = ("coefficients", "edges", "powers", "fiducial", "scale", "knots")
-_ATTRIBUTES = ("medium", "bounds", "log_teff", "remainders", "resolving_power", "name", "citation", "licence")
+_ATTRIBUTES = (
+    "medium", "bounds", "log_teff", "remainders", "resolving_power",
+    "name", "citation", "licence", "label_scale", "accuracy", "errors",
+)  # fmt: skip
 
 
 def open_emulator(source: str | Path) -> PolynomialEmulator:
@@ -58,7 +61,7 @@ def open_emulator(source: str | Path) -> PolynomialEmulator:
 
 @lru_cache(maxsize=1)
 def default() -> PolynomialEmulator:
-    """The embedded emulator, 3690-9100 Angstrom, 4300-25000 K (docs/design/emulators.md), opened once."""
+    """The embedded emulator, 3541-7409 Angstrom, 3100-30000 K (docs/design/emulators.md), opened once."""
     return replace(read_safetensors(_DEFAULT_FILE), source=DEFAULT)
 
 
@@ -76,6 +79,7 @@ def read_safetensors(path: str | Path) -> PolynomialEmulator:
             )
         attributes["bounds"] = {label: tuple(bounds) for label, bounds in attributes["bounds"].items()}
         attributes["remainders"] = tuple(attributes["remainders"])
+        attributes["errors"] = tuple(tuple(row) for row in attributes["errors"])
         return PolynomialEmulator(**arrays, **attributes)
     except (SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(
@@ -88,6 +92,7 @@ def write_safetensors(emulator: PolynomialEmulator, path: str | Path) -> None:
     """Write an emulator: its arrays as tensors, all else as JSON in the metadata with a hash of both; no pickle."""
     attributes = {name: getattr(emulator, name) for name in _ATTRIBUTES}
     attributes |= {"bounds": dict(emulator.bounds), "remainders": list(emulator.remainders)}
+    attributes["errors"] = [list(row) for row in emulator.errors]
     arrays = {name: np.ascontiguousarray(getattr(emulator, name)) for name in _ARRAYS}
     metadata = {"schema": _SCHEMA, **attributes, "sha256": fingerprint_of_file(arrays, attributes)}
     content = save(arrays, metadata={"specxr": json.dumps(metadata)})

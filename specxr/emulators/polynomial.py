@@ -60,6 +60,13 @@ class PolynomialEmulator:
         lambda / FWHM of the stored spectra, where it is known.
     name, citation, licence : str, optional
         Origin of the emulator, and the terms of its use.
+    label_scale : str, optional
+        The scale of its labels, in one line.
+    accuracy : str, optional
+        How well a fit with it finds the labels of real stars, in one line.
+    errors : tuple of tuple of float, optional
+        Rows of lowest and highest teff [K], number of stars, and the scatter of teff [K], logg and feh of real stars
+        that the emulator was not made from.
     source : str, optional
         Name or path that `open_emulator` opened; the emulator then travels to other processes as this name and its
         fingerprint.
@@ -83,6 +90,9 @@ class PolynomialEmulator:
     name: str = ""
     citation: str = ""
     licence: str = ""
+    label_scale: str = ""
+    accuracy: str = ""
+    errors: tuple[tuple[float, ...], ...] = ()
     source: str | None = None
 
     def __post_init__(self) -> None:

@@ -70,9 +70,27 @@ def tgm(tmp_path_factory: pytest.TempPathFactory) -> PolynomialEmulator:
     return open_emulator(write_tgm(tmp_path_factory.mktemp("tgm") / "small.fits", random_tgm()))
 
 
-@pytest.fixture(scope="module", params=["tgm", "cannon"])
+def random_cannon() -> PolynomialEmulator:
+    """Two regimes of cubics of teff itself, as in the Cannon."""
+    powers = [(a, b, c) for a in range(4) for b in range(4) for c in range(4) if a + b + c <= 3]
+    return PolynomialEmulator(
+        coefficients=np.random.default_rng(6).normal(size=(2, len(powers), N_PIXEL)),
+        edges=np.linspace(4200.0, 4202.4, N_PIXEL + 1),
+        medium="air",
+        powers=np.array(powers),
+        fiducial=np.array([[5500.0, 3.5, -0.4], [11000.0, 4.0, -0.2]]),
+        scale=np.array([[4000.0, 4.0, 2.5], [15000.0, 2.0, 2.0]]),
+        knots=np.array([[7500.0, 8500.0]]),
+        bounds={"teff": (4300.0, 25000.0), "logg": (0.0, 5.0), "feh": (-2.5, 0.5)},
+        log_teff=False,
+    )
+
+
+@pytest.fixture(scope="module", params=["tgm", "cannon", "default"])
 def emulator(request: pytest.FixtureRequest) -> PolynomialEmulator:
-    return request.getfixturevalue("tgm") if request.param == "tgm" else default()
+    if request.param == "tgm":
+        return request.getfixturevalue("tgm")
+    return default() if request.param == "default" else random_cannon()
 
 
 def random_labels(n: int, seed: int = 1) -> torch.Tensor:
@@ -81,7 +99,7 @@ def random_labels(n: int, seed: int = 1) -> torch.Tensor:
     return torch.tensor(np.stack([teff, random.uniform(0, 5.9, n), random.uniform(-2.5, 1, n)], 1))
 
 
-# As many from each piece of the TGM and of the default, whose widths differ.
+# As many from each piece of the three, whose widths differ.
 pieces = [(3100, 4000), (4000, 4550), (4550, 7000), (7000, 7500), (7500, 8500), (8500, 9000), (9000, 40000)]
 temperatures = st.sampled_from(pieces).flatmap(lambda piece: st.floats(*piece))
 labels_of_one_star = st.tuples(temperatures, st.floats(-0.25, 5.9), st.floats(-2.5, 1.0))
@@ -307,39 +325,62 @@ def test_the_default_is_embedded() -> None:
     assert emulator is default()
     assert pickle.loads(pickle.dumps(emulator)).fingerprint == emulator.fingerprint
     assert files._DEFAULT_FILE.stat().st_size < 2.5e6
-    assert "David Nidever" in files._DEFAULT_FILE.with_suffix(".LICENSE").read_text()
-    lamost = 10.0 ** (np.arange(35682 - 0.5, 39591) * 1e-4)
+    notice = files._DEFAULT_FILE.with_suffix(".LICENSE").read_text()
+    assert "MILES" in notice
+    assert "Sanchez-Blazquez, P., et al. 2006" in notice
+    lamost = 10.0 ** (np.arange(35682 - 0.5, 38690) * 1e-4)  # to 7400 Angstrom
     emulator.check_coverage(lamost, "vacuum")
-    assert emulator.bounds == {"teff": (4300.0, 25000.0), "logg": (0.0, 5.0), "feh": (-2.5, 0.5)}
+    assert emulator.bounds == {"teff": (3100.0, 30000.0), "logg": (-0.25, 5.5), "feh": (-2.5, 0.8)}
     flux = emulator.on(lamost, "vacuum").flux(torch.tensor([[5800.0, 4.4, 0.0], [9500.0, 4.0, 0.0]]))
     hydrogen_beta = np.searchsorted(lamost, 4862.68) - 1
     assert (flux[:, hydrogen_beta] < torch.tensor([0.7, 0.6])).all()
     assert (flux.median(1).values > 0.9).all()
 
 
-@pytest.mark.parametrize(
-    ("model", "labels"),
-    [
-        ("coolstars", (5000.0, 3.0, -0.5)),
-        ("coolstars", (6800.0, 4.2, 0.2)),
-        ("hotdwarfs", (12000.0, 3.8, 0.0)),
-    ],
-)
-def test_the_default_is_its_source(shared: Path, model: str, labels: tuple[float, float, float]) -> None:
-    source = np.load(shared / f"doppler/cannon_cubic_{model}_3000_11000.npz")
-    scaled = (np.array(labels) - source["fiducials"]) / source["scales"]
-    flux = source["theta"] @ np.prod(scaled ** source["powers"], axis=1)
+def test_the_default_says_its_scale_and_how_good_it_is() -> None:
     emulator = default()
+    assert "ELODIE" in emulator.label_scale
+    assert "LAMOST DR10" in emulator.accuracy
+    assert "\n" not in emulator.label_scale + emulator.accuracy
+    low, high, stars, teff, logg, feh = np.array(emulator.errors).T
+    assert (low[1:] == high[:-1]).all()
+    assert (np.array([stars, teff, logg, feh]) > 0).all()
 
-    def at_1800(flux: np.ndarray, log_wavelength: np.ndarray, power: float) -> np.ndarray:
-        fine = np.arange(3.57, 3.95, 2e-6)
-        sigma = math.sqrt((1800.0**-2 - power**-2) / (8 * math.log(2))) / math.log(10.0)
-        return gaussian_filter1d(np.interp(fine, log_wavelength, flux), sigma / 2e-6)[2000:-2000:50]
 
-    centres = 0.5 * (emulator.edges[1:] + emulator.edges[:-1])
-    own = emulator.on(emulator.edges, "vacuum").flux(torch.tensor([labels]))[0].numpy()
+def test_the_default_gives_sensible_flux_everywhere_between_its_bounds() -> None:
+    """Also far from all stars of the library, where only the anchors hold the polynomials."""
+    emulator = default()
+    ends = [emulator.bounds[name] for name in emulator.labels]
+    axes = np.geomspace(*ends[0], 30), np.linspace(*ends[1], 5), np.linspace(*ends[2], 4)
+    labels = np.stack(np.meshgrid(*axes), -1).reshape(-1, 3)
+    flux = emulator.on(emulator.edges, "vacuum").flux(torch.from_numpy(labels))
+    assert flux.min() > -1.0
+    assert flux.max() < 3.0
+
+
+@pytest.mark.parametrize(
+    ("name", "rms"),
+    [
+        ("HD001461", 0.02),
+        ("HD000448", 0.02),
+        ("HD027819", 0.02),
+        ("HD095735", 0.03),
+    ],  # G0 V, G9 III, A7 V, M2 V
+)
+def test_the_default_looks_like_a_star_of_its_library(shared: Path, name: str, rms: float) -> None:
+    miles = np.load(shared / "miles/miles_v9.1.npz", allow_pickle=True)
+    star = list(miles["name"]).index(name)
+    labels = np.nan_to_num(miles["teff_logg_feh"][star])
+    emulator = default()
     assert emulator.resolving_power is not None
-    got = at_1800(own, np.log10(centres), emulator.resolving_power)
-    expected = at_1800(flux, np.log10(air_to_vacuum(source["wave_air"])), math.inf)
-    assert_allclose(got, expected, atol=5e-3)
-    assert np.sqrt(np.mean((got - expected) ** 2)) < 7e-4
+    centre = np.sqrt(emulator.edges[1:] * emulator.edges[:-1])
+    inside = (centre > 4200) & (centre < 7000)
+    model = emulator.on(emulator.edges, "vacuum").flux(torch.from_numpy(labels[None]))[0].numpy()
+    width = math.sqrt((2.54 / 5500) ** 2 - emulator.resolving_power**-2) / math.sqrt(8 * math.log(2))
+    model = gaussian_filter1d(model, width / math.log(emulator.edges[1] / emulator.edges[0]))[inside]
+    flux = np.interp(centre[inside], air_to_vacuum(miles["wave_air"]), miles["flux"][star])
+    basis = np.polynomial.chebyshev.chebvander(np.linspace(-1, 1, len(flux)), 40)
+    shape = basis @ np.linalg.lstsq(basis * model[:, None], flux, rcond=None)[0]
+    residual = flux / shape - model
+    assert np.std(residual) < rms
+    assert np.std(residual) < 0.35 * np.std(flux / shape)

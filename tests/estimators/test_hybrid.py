@@ -55,7 +55,7 @@ def test_it_is_the_joint_fit_where_both_have_one_model(all_labels, held_out):
     block = observed(held_out, 60)
     joint, found = all_labels.estimate(block), hybrid.estimate(block)
     ok = (joint["result"] == 0) & (found["result"] == 0)
-    assert ok.mean() > 0.8
+    assert ok.sum() >= 0.98 * (joint["result"] == 0).sum() > 100
     for name in hybrid.labels:
         np.testing.assert_allclose(
             found[name][ok], joint[name][ok], atol=0.03 * np.median(joint[f"{name}_err"])

@@ -49,7 +49,13 @@ def test_the_network_predicts_spectra_that_it_has_not_seen(payne, held_out):
 def test_injected_labels_are_recovered_within_their_errors(payne, block, held_out):
     out = payne.estimate(block)
     converged = out["result"] == Result.CONVERGED
-    assert converged.mean() > 0.8  # of labels drawn up to the very bounds
+    # Labels are drawn up to the very bounds; stars that lie two errors inside have no reason to end at one.
+    inside = np.ones(len(converged), dtype=bool)
+    for name, (low, high) in payne.trained_model.bounds.items():
+        margin = 2 * np.nanmedian(out[f"{name}_err"])
+        inside &= (held_out.labels[name] > low + margin) & (held_out.labels[name] < high - margin)
+    assert inside.mean() > 0.4
+    assert converged[inside].mean() > 0.95
     for name in payne.labels:
         truth = held_out.labels.get(name, 0.0)
         pull = ((out[name] - truth) / out[f"{name}_err"])[converged]
@@ -164,7 +170,7 @@ def test_single_precision_agrees_with_double(payne, block):
     double = payne.estimate(block)
     single = dataclasses.replace(payne, dtype="float32").estimate(block)
     both = (double["result"] == 0) & (single["result"] == 0)
-    assert both.mean() > 0.8
+    assert both.sum() >= 0.98 * (double["result"] == 0).sum() > 100
     for name in payne.labels:
         difference = np.abs(double[name] - single[name])[both] / double[f"{name}_err"][both]
         assert np.median(difference) < 0.02, name

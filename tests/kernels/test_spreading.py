@@ -78,7 +78,7 @@ def test_arms_polynomials_and_json():
 @pytest.fixture(scope="module")
 def sunlike():
     """Spectra of 16 F, G and K stars through a line spread of two arms, and what was put in."""
-    grid = Grid(10.0 ** (np.arange(36000, 38800) * 1e-4), "vacuum", "log10", 1e-4)
+    grid = Grid(10.0 ** (np.arange(36000, 38640) * 1e-4), "vacuum", "log10", 1e-4)
     truth = LineSpread(
         (Arm(3980.0, 5400.0, (100.0, -14.0, 6.0, 1.0)), Arm(5400.0, 7600.0, (88.0, -8.0, -3.0)))
     )

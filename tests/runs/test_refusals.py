@@ -115,7 +115,7 @@ def test_weights_that_would_travel_with_every_task_are_refused(path):
         path,
         overwrite=True,
     )
-    refused(path, ValueError, r"2.0 MB when it travels.* Save its weights to a file", specxr.LASP(made))
+    refused(path, ValueError, r"1.7 MB when it travels.* Save its weights to a file", specxr.LASP(made))
 
 
 def test_a_block_that_no_worker_can_hold_is_refused_with_what_would_fit(client, path, monkeypatch):

@@ -89,7 +89,7 @@ def test_spectra_are_the_generators_rotated_and_spread(generator, labels):
     cube = make_training_set(labels, generator, INSTRUMENT, None, snr=1e9).load()
     ln_step = 2.5 / 299792.458  # ln(wavelength) of a pixel of 2.5 km/s
     ln_edges = np.arange(np.log(4140.0), np.log(5060.0), ln_step)
-    own, wanted = 299792.458 / 4000 / 2.3548, 299792.458 / 1800 / 2.3548
+    own, wanted = (299792.458 / power / 2.3548 for power in (default().resolving_power, 1800))
     offset = np.arange(-500, 501) * 2.5
     spread = np.exp(-0.5 * offset**2 / (wanted**2 - own**2))
     for star in (0, 7, 21):
