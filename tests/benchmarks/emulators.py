@@ -115,7 +115,7 @@ def m_dwarfs(folder: Path, emulators: dict[str, PolynomialEmulator]) -> None:
     """Print the ranges of labels of the M dwarfs of LAMOST DR1, and the cost compared with the first emulator's."""
     ingest("lamost-lrs", SHARED / "lamost_dr1" / "fits", folder / "dr1.zarr", workers=1)
     cube = specxr.open_cube(folder / "dr1.zarr").load()
-    cube = cube.isel(star=np.char.startswith(cube["subclass"].values.astype(str), "M"))
+    cube = cube.isel(star=[str(kind).startswith("M") for kind in cube["subclass"].values])
     print(
         f"\n{cube.sizes['star']} M stars of LAMOST DR1: emulator, converged, 10, 50 and 90 % of each label, cost"
     )
