@@ -46,6 +46,7 @@ def demo(
     write_cube(simulate_survey(stars, seed), path, overwrite=overwrite)
     typer.echo(f"simulated {stars:,} spectra like LAMOST's, S/N 20 to 200: {path}")
 
+    typer.echo("fitting; on a new machine the fit is compiled first, once, which takes about half a minute")
     lasp = LASP()
     cube = open_cube(path)
     _fit(path, cube, lasp)

@@ -231,11 +231,14 @@ class GridEmulator:
     ----------
     coefficients : Tensor, shape (term, wavelength)
         The terms of all regimes, one regime after another.
+    source : PolynomialEmulator
+        The emulator itself.
     labels : tuple of str
     bounds : mapping of str to (float, float)
     """
 
     def __init__(self, emulator: PolynomialEmulator, coefficients: torch.Tensor):
+        self.source = emulator
         self.coefficients = coefficients
         self.labels = emulator.labels
         self.bounds = emulator.bounds

@@ -1,9 +1,10 @@
 """Batched Levenberg-Marquardt with bounds: one engine for every forward model.
 
-Each fit (a job: a star and a starting point) has its own damping, acceptance, active bounds and end. Jobs run in a
-fixed number of lanes; a lane whose job has ended takes the next one from the queue. The number of lanes never
-changes, so every matrix product has the same shape whatever the block: a star's result is the same to the bit for
-any chunking, whoever its neighbours are.
+Each fit (a job: a star and a starting point) has its own damping, acceptance, active bounds and end. Jobs run in
+lanes; a lane whose job has ended takes the next one from the queue. On a GPU the number of lanes never changes, so
+that every matrix product has the same shape whatever the block. On a CPU the number shrinks with the jobs that are
+left, to multiples of `LANE_STEP`, for which products give the same rows. A star's result is the same to the bit for
+any chunking and any neighbours.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from torch import Tensor
 from specxr.vocabulary import Result
 
 LANES = {"cpu": 64, "cuda": 8192}
+# BLAS sums whole tiles of rows alike, and what remains in other orders: so many rows leave no remainder.
+LANE_STEP = {"cpu": 16, "cuda": 8192}
 
-_DAMPING_START = 1e-3
-_DAMPING_MAX = 1e9
-_DAMPING_MIN = 1e-10
-_NEGLIGIBLE = 0.1  # of the tolerance
+DAMPING_START = 1e-3
+DAMPING_MAX = 1e9
+DAMPING_MIN = 1e-10
+NEGLIGIBLE = 0.1  # of the tolerance
+MAX_ITER = 60
 
 
 @dataclass(frozen=True)
@@ -126,10 +130,15 @@ class _Lanes:
         self.gradient = start.new_zeros((n_lanes, n_parameter))
         self.hessian = start.new_zeros((n_lanes, n_parameter, n_parameter))
         self.extra = start.new_zeros((n_lanes, 1))
-        self.damping = start.new_full((n_lanes,), _DAMPING_START)
+        self.damping = start.new_full((n_lanes,), DAMPING_START)
         self.trial = start.new_zeros((n_lanes, n_parameter))
         self.predicted = start.new_zeros((n_lanes,))
         self.n_iter = torch.zeros(n_lanes, dtype=torch.int16, device=start.device)
+
+    def keep(self, lanes: Tensor) -> None:
+        """Go on with these lanes only."""
+        for name, values in vars(self).items():
+            setattr(self, name, values[lanes])
 
 
 def levenberg_marquardt(
@@ -141,7 +150,7 @@ def levenberg_marquardt(
     *,
     lanes: int,
     rtol: float = 1e-6,
-    max_iter: int = 60,
+    max_iter: int = MAX_ITER,
 ) -> Solution:
     """Minimise the cost of every job.
 
@@ -155,7 +164,7 @@ def levenberg_marquardt(
     lower, upper : Tensor, shape (parameter,) or (job, parameter)
         Bounds; a parameter whose bounds are equal is held.
     lanes : int
-        Jobs that run at once; the same for every block of a run, see the module.
+        Jobs that run at once, at most; a multiple of ``LANE_STEP``, the same for every block of a run.
     rtol : float
         A fit has converged when a step was predicted to, and did, change the cost by less than this fraction, or when
         the next step is predicted to change it by less than a thousandth of that.
@@ -180,8 +189,8 @@ def levenberg_marquardt(
     if n_job == 0:
         return out
     # Lanes beyond the jobs repeat the last one and are never read: job == n_job marks them.
+    taken = lanes = min(lanes, in_steps(n_job, device))
     lane = torch.arange(lanes, device=device)
-    taken = lanes
     lower, upper = (bound.expand(n_job, n_parameter) for bound in (lower, upper))
     state = _Lanes(lanes, start)
     _refill(state, lane, lane.clamp(max=n_job), start, lower, upper)
@@ -194,7 +203,18 @@ def levenberg_marquardt(
         following = torch.arange(taken, taken + len(fresh), device=device).clamp(max=n_job)
         taken += len(fresh)
         _refill(state, fresh, following, start, lower, upper)
+        if taken > n_job and len(fresh):
+            running = torch.argsort((state.job == n_job).to(torch.uint8), stable=True)
+            left = in_steps(int((state.job < n_job).sum()), device)
+            if left <= len(running) // 2:
+                state.keep(running[:left])
     return out
+
+
+def in_steps(n: int, device: torch.device) -> int:
+    """Round up to what leaves no remainder of a tile of BLAS."""
+    step = LANE_STEP[device.type]
+    return -(-n // step) * step
 
 
 def _advance(state: _Lanes, point: Linearisation, rtol: float, max_iter: int) -> tuple[Tensor, Tensor]:
@@ -219,15 +239,15 @@ def _advance(state: _Lanes, point: Linearisation, rtol: float, max_iter: int) ->
     # A good prediction loosens the damping, a poor one tightens it.
     factor = torch.where(ratio > 0.75, 0.1, torch.where(ratio < 0.25, 4.0, 1.0))
     factor = torch.where(accepted, torch.where(first, 1.0, factor), 10.0)
-    state.damping = (state.damping * factor).clamp(min=_DAMPING_MIN)
+    state.damping = (state.damping * factor).clamp(min=DAMPING_MIN)
 
     failed = first & ~finite
     state.trial, state.predicted = damped_step(
         state.parameters, state.gradient, state.hessian, state.damping, state.lower, state.upper
     )
     # Where the next step promises next to nothing it need not be tried.
-    done = (state.predicted.abs() <= _NEGLIGIBLE * rtol * state.cost) & (state.damping < 1.0) & finite
-    converged = small | done | (state.damping > _DAMPING_MAX)
+    done = (state.predicted.abs() <= NEGLIGIBLE * rtol * state.cost) & (state.damping < 1.0) & finite
+    converged = small | done | (state.damping > DAMPING_MAX)
     exhausted = state.n_iter >= max_iter
     code = torch.full_like(state.n_iter, int(Result.MAX_ITER), dtype=torch.uint8)
     code[converged] = int(Result.CONVERGED)
@@ -252,15 +272,15 @@ def _refill(state: _Lanes, lane: Tensor, job: Tensor, start: Tensor, lower: Tens
     state.trial[lane] = torch.clamp(start[job], lower[job], upper[job])
     state.parameters[lane] = state.trial[lane]
     state.cost[lane] = torch.inf
-    state.damping[lane] = _DAMPING_START
+    state.damping[lane] = DAMPING_START
     state.predicted[lane] = 0.0
     state.n_iter[lane] = 0
 
 
 def in_lanes(function: Callable[[Tensor], Tensor], n: int, lanes: int, device: torch.device) -> list[Tensor]:
-    """Apply a function of indices below ``n`` to blocks that all have ``lanes`` of them, the last one filled up."""
+    """Apply a function of indices below ``n`` to ``lanes`` of them at a time, the last ones filled up to a step."""
     out = []
     for first in range(0, n, lanes):
-        index = torch.arange(first, first + lanes, device=device)
+        index = torch.arange(first, first + min(lanes, in_steps(n - first, device)), device=device)
         out.append(function(index.clamp(max=n - 1))[: n - first])
     return out

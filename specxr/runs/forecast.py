@@ -20,7 +20,7 @@ from specxr.vocabulary import STAR
 
 # Memory of a worker that has imported everything; and memory for each byte of spectra, arithmetic in float64 included
 # (measured with LASP: 5.4, docs/performance.md).
-_BASE_MEMORY = 400e6
+_BASE_MEMORY = 500e6
 _MEMORY_FACTOR = 6.0
 
 

@@ -36,6 +36,7 @@ class Nothing:
     labels = ("teff",)
     inputs = ()
     device = "cpu"
+    weighted = False
     outputs = (Output("teff", ("star",), "float64"),)
     fingerprint = "nothing"
     provenance = {"estimator": "Nothing"}

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from specxr.emulators.base import Emulator
-from specxr.kernels.broadening import convolve
+from specxr.kernels.compiled.convolution import convolve_rows
 from specxr.kernels.least_squares import LANES, Linearisation, Solution, in_lanes, levenberg_marquardt
 from specxr.kernels.shape import padded
 from specxr.kernels.shift import TAPS, shift_kernel
@@ -167,7 +167,7 @@ class LabelFit:
         """Model spectra, shape (star, pixel), at a shift [pixels] and labels, shape (star, parameter)."""
         flux, _ = self.emulator.flux_and_derivatives(parameters[:, 1:])
         kernel, _ = shift_kernel(parameters[:, 0], self.reach)
-        return convolve(flux[:, None], kernel[:, None])[:, 0]
+        return convolve_rows(flux[:, None], kernel[:, None])[:, 0]
 
     def linearise(self, parameters: Tensor, flux: Tensor, weight: Tensor) -> Linearisation:
         """Cost, gradient and Gauss-Newton matrix; the cost is the ``extra`` as well.
@@ -180,7 +180,7 @@ class LabelFit:
         """
         rest, derivatives = self.emulator.flux_and_derivatives(parameters[:, 1:])
         kernel, by_shift = shift_kernel(parameters[:, 0], self.reach)
-        moved = convolve(rest[:, None], torch.stack((kernel, by_shift), dim=1))
+        moved = convolve_rows(rest[:, None], torch.stack((kernel, by_shift), dim=1))
         model, slope = moved[:, 0], moved[:, 1]
         residual = flux - model
         weighted = torch.stack((weight * residual, weight * slope, weight), dim=1)
@@ -189,7 +189,7 @@ class LabelFit:
         mu_mu = (weighted[:, 1] * slope).sum(-1)
 
         # Weights vanish near both ends, so that the adjoint of the convolution is the one with the kernel reversed.
-        at_rest = convolve(weighted, kernel.flip(-1)[:, None])
+        at_rest = convolve_rows(weighted, kernel.flip(-1)[:, None])
         products = torch.bmm(derivatives, at_rest[:, :2].mT)
         labels = torch.bmm(derivatives * at_rest[:, 2:].clamp(min=0.0), derivatives.mT)
         gradient = torch.cat((by_mu[:, None], -products[:, :, 0]), dim=1)

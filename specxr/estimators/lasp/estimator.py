@@ -30,14 +30,15 @@ from specxr.estimators.lasp.prepare import Prepared, fit_window, prepare
 from specxr.estimators.lasp.solvers import SINGLE_START, SOLVERS
 from specxr.estimators.observe import Observed
 from specxr.estimators.outputs import assemble, model_spectra, outputs_of
-from specxr.kernels.least_squares import LANES, in_lanes
+from specxr.kernels.compiled.ready import make_ready
+from specxr.kernels.least_squares import LANES
 from specxr.spectra.grid import Grid
 from specxr.spectra.line_spread import LineSpread
 from specxr.spectra.pixels import bits_of, names_of_bits
 from specxr.vocabulary import LEFT_OUT, START, START_INPUTS, Flag
 
 # Changes whenever the labels of the same options and emulator may change.
-_CODE_VERSION = "3"
+_CODE_VERSION = "4"
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,9 @@ class LASP:
     def check(self, grid: Grid) -> None:
         """Raise before anything is computed where this grid cannot be fitted.
 
+        On a CPU the fit is compiled as well, unless this machine has compiled it before: so it is ready before the
+        workers of a bulk run start.
+
         Raises
         ------
         ValueError
@@ -210,12 +214,14 @@ class LASP:
         self._emulator.check_coverage(grid[pixels].edges, grid.medium)
         if self.vsini:
             instrument_width(self._emulator, grid[pixels], self.line_spread or grid.line_spread)
+        if self.device == "cpu":
+            make_ready(self.solver, self.clean)
 
     def estimate(self, block: Block, spectra: bool = False) -> dict[str, NDArray[Any]]:
         """Fit every star of a block; see ``outputs`` for what comes back."""
         prepared, observed = self.prepare(block.grid), self.observe(block)
         fitter = Fitter(prepared, SOLVERS[self.solver], LANES[prepared.lower.device.type])
-        starts, tried = self._starts(block, prepared, observed, fitter.lanes)
+        starts, tried = self._starts(block, prepared, observed)
         first = fit = fitter.from_starts(observed, starts, tried)
         if self.clean:
             fit = fitter.clean(observed, first)
@@ -245,19 +251,9 @@ class LASP:
             weighted=self.weighted,
         )
 
-    def _starts(
-        self, block: Block, prepared: Prepared, observed: Observed, lanes: int
-    ) -> tuple[Tensor, Tensor]:
+    def _starts(self, block: Block, prepared: Prepared, observed: Observed) -> tuple[Tensor, Tensor]:
         """Starts of each star, shapes (fitted, start, 5) and (fitted, start): templates, then what was given."""
-        flux, sqrt_weight = observed.flux, observed.sqrt_weight
-
-        def templates(index: Tensor) -> Tensor:
-            parameters, tried = prepared.coarse.starts(flux[index], sqrt_weight[index])
-            return torch.cat((parameters, tried[..., None]), dim=2)
-
-        parts = in_lanes(templates, len(flux), lanes, flux.device)
-        table = torch.cat(parts) if parts else flux.new_zeros((0, 1, N_PARAMETERS + 1))
-        starts, tried = table[..., :N_PARAMETERS], table[..., N_PARAMETERS] > 0
+        starts, tried = prepared.coarse.starts(observed.flux, observed.sqrt_weight)
         given = self._given(block, observed, starts[:, 0])
         if self.solver in SINGLE_START:
             starts, tried = starts[:, :1], tried[:, :1]

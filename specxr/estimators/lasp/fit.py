@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +13,8 @@ from specxr.estimators.lasp.prepare import Prepared
 from specxr.estimators.lasp.solvers import Problem, Solver
 from specxr.estimators.observe import Observed
 from specxr.kernels.clean import FORGIVEN_FIRST, FORGIVEN_LATER, clean
+from specxr.kernels.compiled.clean import LastFit, clean_round
+from specxr.kernels.compiled.fit import workspace_of
 from specxr.kernels.least_squares import Solution, in_lanes
 
 TOLERANCE = 1e-6
@@ -132,6 +135,8 @@ class Fitter:
         self, observed: Observed, solution: Solution, sqrt_weight: Tensor, star: Tensor, forgiven: float
     ) -> Tensor:
         """Pixels to use next, shape (len(star), pixel)."""
+        if sqrt_weight.device.type == "cpu":
+            return self._clean_compiled(observed, solution, sqrt_weight, star, forgiven)
 
         def one(index: Tensor) -> Tensor:
             chosen = star[index]
@@ -141,6 +146,21 @@ class Fitter:
             return clean(torch.where(usable, flux - model, 0.0), model, usable, weight > 0, forgiven)
 
         return self._in_lanes(one, len(star))
+
+    def _clean_compiled(
+        self, observed: Observed, solution: Solution, sqrt_weight: Tensor, star: Tensor, forgiven: float
+    ) -> Tensor:
+        """The same on a CPU, see ``kernels.compiled``."""
+        model = self.prepared.model.compiled
+        last = LastFit(
+            *(
+                tensor.double().numpy()
+                for tensor in (solution.parameters, observed.flux, observed.sqrt_weight, sqrt_weight)
+            )
+        )
+        used = np.empty((len(star), sqrt_weight.shape[1]), "u1")
+        clean_round(model, last, star.numpy(), forgiven, workspace_of(model), used)
+        return torch.from_numpy(used) > 0
 
     def _in_lanes(self, function: Callable[[Tensor], Tensor], n: int) -> Tensor:
         device = self.prepared.lower.device

@@ -7,12 +7,17 @@ emulator's coefficients, once for each grid. Spectra are padded, see ``kernels.s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from specxr.emulators.polynomial import GridEmulator
 from specxr.kernels.broadening import convolve, gaussian_kernel, rotating_gaussian_kernel
+from specxr.kernels.compiled.fit import CompiledModel
+from specxr.kernels.compiled.model import EmulatorTables
+from specxr.kernels.compiled.shape import basis_of
 from specxr.kernels.least_squares import Linearisation
 from specxr.kernels.shape import ShapeBasis, ShapeFit, padded
 
@@ -59,6 +64,27 @@ class ForwardModel:
         rows = torch.cat((rows, rows[:, -1:].expand(-1, padded(n_pixel) - n_pixel)), dim=1)
         shape = ShapeBasis(degree, n_pixel, rows.dtype, rows.device)
         return cls(emulator, rows, rows.float(), shape, reach, instrument)
+
+    @cached_property
+    def compiled(self) -> CompiledModel:
+        """The same model for a CPU, one star at a time and in float64 always; see ``kernels.compiled``."""
+        source = self.emulator.source
+        rows = self.coefficients.double().numpy().reshape(*source.coefficients.shape[:2], -1)
+        rows = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 4), (0, 0)))
+        tables = EmulatorTables(
+            coefficients=rows,
+            slopes=rows.astype("f4"),
+            powers=source.powers.astype("i8"),
+            fiducial=source.fiducial.astype("f8"),
+            scale=source.scale.astype("f8"),
+            knots=np.log10(source.knots).astype("f8"),
+            rates=np.array(source.remainders, dtype="f8"),
+            log_teff=source.log_teff,
+            instrument=self.instrument or 0.0,
+            reach=self.reach,
+        )
+        n_pixel = int(self.shape.inside.sum())
+        return CompiledModel(tables, basis_of(self.shape.degree, n_pixel, rows.shape[2]))
 
     def template(self, parameters: Tensor) -> Tensor:
         """Broadened and shifted emulator spectra, shape (star, pixel).

