@@ -66,7 +66,10 @@ class Inferred:
 
 def blanked(values: Tensor, covariance: Tensor, result: Tensor, singular: Tensor) -> tuple[Tensor, Tensor]:
     """Labels and covariances with NaN for stars whose fit was not finite, or whose labels cannot be told apart."""
-    lost = result == int(Result.NON_FINITE)
+    lost = (result == int(Result.NON_FINITE)) | ~torch.isfinite(values).all(-1)
+    # A variance that is negative, or beyond what numbers can hold, is that of a matrix which has no inverse.
+    variance = covariance.diagonal(dim1=-2, dim2=-1)
+    singular = singular | ~((variance >= 0).all(-1) & torch.isfinite(covariance).flatten(1).all(-1))
     return (
         torch.where(lost[:, None], torch.nan, values),
         torch.where((lost | singular)[:, None, None], torch.nan, covariance),
@@ -123,9 +126,11 @@ def _judged(names: tuple[str, ...], inferred: Inferred) -> tuple[Tensor, Tensor,
     at_edge, at_limit = (((low | high) & kind).any(-1) for kind in (~harmless, harmless))
 
     code, ok = inferred.result.clone(), inferred.result == int(Result.CONVERGED)
+    lost = ok & torch.isnan(inferred.values).any(-1)
     code[ok & torch.isnan(inferred.covariance).flatten(1).any(-1)] = int(Result.SINGULAR)
     code[ok & at_edge] = int(Result.OUT_OF_BOUNDS)
     code[ok & ((inferred.flags & int(Flag.NEGATIVE_SHAPE)) > 0)] = int(Result.NEGATIVE_SHAPE)
+    code[lost] = int(Result.NON_FINITE)
 
     flags = inferred.flags | at_edge * int(Flag.EDGE_OF_GRID) | at_limit * int(Flag.LABEL_AT_LIMIT)
     flags |= (2 * inferred.n_good < inferred.n_window) * int(Flag.FEW_PIXELS)

@@ -25,7 +25,7 @@ from specxr.estimators.lasp.fit import Fitter
 from specxr.estimators.lasp.forward import LN_TEFF, N_PARAMETERS
 from specxr.estimators.lasp.labels import infer_labels
 from specxr.estimators.lasp.lines import instrument_width
-from specxr.estimators.lasp.normalise import observe_block
+from specxr.estimators.lasp.normalise import needed_pixels, observe_block
 from specxr.estimators.lasp.prepare import Prepared, fit_window, prepare
 from specxr.estimators.lasp.solvers import SINGLE_START, SOLVERS
 from specxr.estimators.observe import Observed
@@ -204,12 +204,13 @@ class LASP:
         """
         pixels = fit_window(grid, self._emulator, self.window)
         n_pixel = pixels.stop - pixels.start
-        needed = self.degree + 1 + N_PARAMETERS
+        needed = needed_pixels(self.degree)
         if n_pixel <= needed:
             raise ValueError(
                 f"{n_pixel} pixels of the cube lie in the window {self.window[0]:g}-{self.window[1]:g} A"
-                f" ({self._emulator.medium}); more than {needed} are needed for a polynomial of degree"
-                f" {self.degree} and {N_PARAMETERS} labels. Widen `window`, or lower `degree`."
+                f" ({self._emulator.medium}); more than {needed} are required, two for each coefficient"
+                f" of a polynomial of degree {self.degree} and for each of {N_PARAMETERS} labels. Widen `window`, or"
+                " lower `degree`."
             )
         self._emulator.check_coverage(grid[pixels].edges, grid.medium)
         if self.vsini:

@@ -60,8 +60,10 @@ def _physical(prepared: Prepared, fit: Fit, weighted: bool) -> tuple[Tensor, Ten
     Covariance as in Liang et al. (2025), section 2.2, step 9, with the pixels used as their p.
     """
     p = fit.solution.parameters.double()
-    inverse, info = torch.linalg.inv_ex(fit.solution.hessian.double())
-    singular = (info != 0) | ~torch.isfinite(inverse).flatten(1).all(-1)
+    hessian = fit.solution.hessian.double()
+    inverse, info = torch.linalg.inv_ex(hessian)
+    # The matrix of a minimum is positive definite. Where rounding decides its sign, so it does the errors.
+    singular = (info != 0) | (torch.linalg.cholesky_ex(hessian).info != 0)
     if not weighted:
         freedom = ((fit.sqrt_weight > 0).sum(-1) - N_PARAMETERS).clamp(min=1)
         inverse = inverse * (fit.solution.cost.double() / freedom)[:, None, None]

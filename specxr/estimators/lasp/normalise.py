@@ -52,10 +52,18 @@ def observe_block(
             scaled,
         )
 
-    least = degree + 1 + N_PARAMETERS
+    least = needed_pixels(degree)
     return observe(
         block, prepared.pixels, bits, normalise, least=least, reference=prepared.lower, weighted=weighted
     )
+
+
+def needed_pixels(degree: int) -> int:
+    """A fit needs more pixels than this: two for each coefficient of the shape and each parameter.
+
+    With fewer, a polynomial bends within the width of a line and takes up the lines.
+    """
+    return 2 * (degree + 1 + N_PARAMETERS)
 
 
 def _quantile(flux: NDArray[Any], good: NDArray[np.bool_], quantile: float) -> float:
