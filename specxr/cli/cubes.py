@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,18 +36,26 @@ def ingest(
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave out stars whose obsid is in the cube already.")
     ] = False,
+    max_file_size: Annotated[
+        float | None,
+        typer.Option(metavar="MB", help="Size of the largest file that is read.", show_default=False),
+    ] = None,
     workers: Workers = None,
 ) -> None:
     """Read the spectra of a survey into a cube. Files that cannot be read are listed, and the others are read."""
     from specxr.cubes.ingestion import ingest as read_files
+    from specxr.readers.registry import open_reader
 
     if append and overwrite:
         raise ValueError(
             "--append and --overwrite were both given; one of them at most is required. Leave one out."
         )
+    reader = open_reader(survey)
+    if max_file_size is not None:
+        reader = replace(reader, max_bytes=int(1e6 * max_file_size))  # type: ignore[type-var]
     with progress_bar("reading", "files") as (bar, task):
         report = read_files(
-            survey,
+            survey if max_file_size is None else reader,
             files,
             out,
             mode="append" if append else "overwrite" if overwrite else "create",
@@ -56,6 +66,9 @@ def ingest(
         )
     for path, reason in report.failures:
         typer.echo(f"{path}: {reason}", err=True)
+    for remark, n_files in Counter(remark for _, remark in report.remarks).items():
+        example = next(path for path, known in report.remarks if known == remark)
+        typer.echo(f"{n_files:,} files, such as {example}: {remark}", err=True)
     for old, new in report.replaced:
         typer.echo(f"{old}: replaced by {new}, which has the same obsid", err=True)
     skipped = f"{len(report.skipped):,} stars that were there already, " if report.skipped else ""

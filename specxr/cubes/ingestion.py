@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import current_process
 from pathlib import Path
 from typing import Literal
 
@@ -19,12 +16,13 @@ import numpy as np
 from specxr.cubes.draft import Draft
 from specxr.cubes.growth import settle
 from specxr.cubes.layout import choose_layout, layout_of
-from specxr.cubes.locations import PathLike, staged
-from specxr.cubes.lock import hold
+from specxr.cubes.locations import PathLike, exists, is_group, reported, staged
+from specxr.cubes.lock import check_no_writer, hold
+from specxr.cubes.reading import read_tasks
 from specxr.cubes.schema import grid_of
 from specxr.cubes.store import open_cube, open_group
 from specxr.readers.base import Failure, Reader, SurveyBlock
-from specxr.readers.registry import open_reader, read_files
+from specxr.readers.registry import open_reader
 from specxr.vocabulary import SPECTRA, VARIABLES, WAVELENGTH
 
 STARS_PER_TASK = 100
@@ -54,6 +52,8 @@ class IngestReport:
         For each star that was replaced by a later one of the same obsid: its file, and that of the later one.
     skipped : list of file
         For each star whose obsid was in the cube before: its file.
+    remarks : list of (file, remark)
+        Files that were read, but of which something should be known.
     seconds : float
         Time that it took [s].
     """
@@ -63,11 +63,12 @@ class IngestReport:
     failures: list[Failure]
     replaced: list[tuple[Path, Path]]
     skipped: list[Path]
+    remarks: list[Failure]
     seconds: float
 
 
 def ingest(
-    survey: str,
+    survey: str | Reader,
     paths: PathLike | Iterable[PathLike],
     out: PathLike,
     *,
@@ -83,8 +84,9 @@ def ingest(
 
     Parameters
     ----------
-    survey : str
-        Name of a reader, such as ``"lamost-lrs"``; `specxr.readers.registry.survey_names` lists them.
+    survey : str or Reader
+        Name of a reader, such as ``"lamost-lrs"`` (`specxr.readers.registry.survey_names` lists them), or a reader
+        with other settings, such as ``dataclasses.replace(open_reader("lamost-lrs"), max_bytes=10**9)``.
     paths : path-like or iterable of path-like
         Files, and folders that are searched through, in the order of the stars of the cube; the files of a
         folder are sorted by name.
@@ -112,11 +114,12 @@ def ingest(
     FileNotFoundError, FileExistsError, ValueError
         A path does not exist, `out` exists, nothing can be read, or an obsid appears twice. Nothing is written then.
     BlockingIOError
-        Another process appends to the cube.
+        Another process appends to the cube, or writes labels of a run to one that is to be replaced.
     """
     start = time.perf_counter()
+    _check_main()
     _check_options(mode=mode, duplicates=duplicates, existing=existing)
-    reader = open_reader(survey)
+    reader = open_reader(survey) if isinstance(survey, str) else survey
     files = find_files(paths)
     record = _Record()
     opened = (
@@ -133,13 +136,15 @@ def ingest(
         if existing == "refuse":
             _check_existing(out, record.skipped)
         n_stars, n_used = len(record.sources), len(set(record.sources))
-        draft.finish(f"specxr ingest {survey}: {n_stars} stars of {n_used} of {len(files)} files")
+        name = survey if isinstance(survey, str) else reader.survey
+        draft.finish(f"specxr ingest {name}: {n_stars} stars of {n_used} of {len(files)} files")
     return IngestReport(
         out if isinstance(out, str) else Path(out),
         n_stars,
         record.failures,
         record.replaced,
         record.skipped,
+        record.remarks,
         time.perf_counter() - start,
     )
 
@@ -152,11 +157,13 @@ class _Record:
     failures: list[Failure] = field(default_factory=list)
     replaced: list[tuple[Path, Path]] = field(default_factory=list)
     skipped: list[Path] = field(default_factory=list)
+    remarks: list[Failure] = field(default_factory=list)
     row_of: dict[int, int] = field(default_factory=dict)  # place of each new obsid
 
     def take_in(self, block: SurveyBlock, draft: Draft) -> None:
         """Add the new stars of a block to the draft, replace those that it has already, and note the others."""
         self.failures += block.failures
+        self.remarks += block.remarks
         if not len(block):
             return
         obsid = np.asarray(block.stars["obsid"], dtype="int64")
@@ -187,7 +194,7 @@ def find_files(paths: PathLike | Iterable[PathLike]) -> list[Path]:
         A path does not exist, or there is no file.
     """
     paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    files: dict[Path, Path] = {}
+    files: dict[str, Path] = {}
     for path in map(Path, paths):
         if path.is_dir():
             inside = sorted(file for file in path.rglob("*") if file.name.lower().endswith(_SUFFIXES))
@@ -197,7 +204,8 @@ def find_files(paths: PathLike | Iterable[PathLike]) -> list[Path]:
             raise FileNotFoundError(
                 f"{path} does not exist; files or folders of spectra are required. Check the path."
             )
-        files |= {file.resolve(): file for file in inside}
+        # Not Path.resolve, which raises where links go round in a circle.
+        files |= {os.path.realpath(file): file for file in inside}
     if not files:
         raise ValueError(
             f"no file in {', '.join(map(str, paths)) or 'an empty list of paths'} ends in "
@@ -209,13 +217,18 @@ def find_files(paths: PathLike | Iterable[PathLike]) -> list[Path]:
 @contextmanager
 def _new(out: PathLike, reader: Reader, n_files: int, overwrite: bool) -> Iterator[Draft]:
     size = reader.grid.wavelength.size * _BYTES_PER_PIXEL
+    replaces = overwrite and exists(out) and is_group(out)
+    if replaces:
+        check_no_writer(out)
     with staged(out, overwrite) as path:
         yield Draft(path, reader, choose_layout(n_files * reader.stars_per_file, size))
+        if replaces:  # reading may have taken hours
+            check_no_writer(out)
 
 
 @contextmanager
 def _appended(out: PathLike, reader: Reader) -> Iterator[Draft]:
-    with hold(out, "stars") as lock:
+    with hold(out, "stars") as lock, reported(out):
         settle(out)
         cube = open_cube(out)
         if cube.attrs.get("survey") != reader.survey or grid_of(cube) != reader.grid:
@@ -228,42 +241,27 @@ def _appended(out: PathLike, reader: Reader) -> Iterator[Draft]:
 
 
 def _read_all(
-    survey: str, reader: Reader, files: Sequence[Path], workers: int | None
+    survey: str | Reader, reader: Reader, files: Sequence[Path], workers: int | None
 ) -> Iterator[tuple[int, SurveyBlock]]:
     """Blocks in the order of the files, each with the number of files done; few are in memory at a time."""
     size = max(1, STARS_PER_TASK // max(1, reader.stars_per_file))
     tasks = [files[i : i + size] for i in range(0, len(files), size)]
     done = 0
-    for blocks in _run_tasks(survey, tasks, min(workers or _cores(), len(tasks))):
+    for blocks in read_tasks(survey, tasks, min(workers or _cores(), len(tasks))):
         done = min(done + size, len(files))
         for block in blocks:
             yield done, block
 
 
-def _run_tasks(survey: str, tasks: Sequence[Sequence[Path]], workers: int) -> Iterator[list[SurveyBlock]]:
-    if workers == 1:
-        for task in tasks:
-            yield read_files(survey, task)
-        return
-    # Not fork: the threads of Zarr and torch do not survive it.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        running: deque[Future[list[SurveyBlock]]] = deque()
-        try:
-            for task in tasks:
-                running.append(pool.submit(read_files, survey, task))
-                if len(running) > 2 * workers:
-                    yield running.popleft().result()
-            while running:
-                yield running.popleft().result()
-        except BrokenProcessPool as error:
-            raise RuntimeError(
-                "a process that reads files ended early; processes that can import the calling script are "
-                'required. Call ingest under `if __name__ == "__main__":`, or with workers=1.'
-            ) from error
-
-
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check_main() -> None:
+    # A process that reads files imports the script that called ingest; without a guard, that calls ingest again. The
+    # process which waits for it then says so, once.
+    if getattr(current_process(), "_inheriting", False):
+        raise SystemExit(1)
 
 
 def _check_options(**options: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+from dask.utils import format_bytes
 from zarr.abc.store import Store
 from zarr.storage import LocalStore, ObjectStore
 
@@ -144,7 +146,8 @@ def age_of(store: Store, key: str) -> float:
 def reported(path: PathLike) -> Iterator[None]:
     """Turn what obstore raises into an error that says what to do."""
     if not is_url(path):
-        yield
+        with _room_named(path):
+            yield
         return
     from obstore.exceptions import BaseError
 
@@ -158,6 +161,22 @@ def reported(path: PathLike) -> Iterator[None]:
             f"{path} cannot be reached: {reason}; a bucket that exists and credentials that allow this are "
             "required. Check the URL and the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, "
             "AWS_ENDPOINT_URL; docs/stores.md)."
+        ) from error
+
+
+@contextmanager
+def _room_named(path: PathLike) -> Iterator[None]:
+    """Name the path where a disk is full: the system does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        folder = next(parent for parent in Path(path).absolute().parents if parent.is_dir())
+        raise OSError(
+            error.errno,
+            f"{path} cannot be written: {os.strerror(error.errno)} ({format_bytes(shutil.disk_usage(folder).free)} "
+            f"free in {folder}); room for all of it is required. Make room, or choose another place.",
         ) from error
 
 
@@ -195,18 +214,30 @@ def staged(path: PathLike, overwrite: bool = False, folder: PathLike | None = No
             "Choose another name."
         )
     remote = is_url(path)
+    if not remote and exists(path):
+        _check_removable(Path(path))
     parent, _, name = os.fspath(path).rstrip("/").rpartition("/")
     hidden = f".{name}.{uuid4().hex[:8]}.partial"
     draft: PathLike = join(folder or parent, hidden) if remote else Path(folder or Path(path).parent) / hidden
     if not remote:
         _make_folder(Path(draft), path)
     try:
-        yield draft
         with reported(path):
+            yield draft
             _publish(os.fspath(path), os.fspath(draft)) if remote else _rename(Path(path), Path(draft))
     except BaseException:  # an interrupt, too, must leave nothing half written
         _remove(draft)
         raise
+
+
+def _check_removable(path: Path) -> None:
+    """Refuse, before anything is written, to replace a store that could not be removed afterwards."""
+    for folder, _, _ in os.walk(path):
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(
+                f"{path} cannot be replaced: {folder} is read-only; write permission in all of its folders is "
+                "required. Make it writable, or choose another name."
+            )
 
 
 def _make_folder(draft: Path, path: PathLike) -> None:

@@ -159,6 +159,15 @@ def check_free(path: PathLike, name: str) -> None:
         raise BlockingIOError(_held(path, name, holder))
 
 
+def check_no_writer(path: PathLike) -> None:
+    """Raise ``BlockingIOError`` if another process holds any lock of a store."""
+    with reported(path):
+        place = open_group(path).store_path / "locks"
+        names = {entry.rpartition("@")[0] for entry in sync(_entries(place.store, place.path))}
+    for name in sorted(names - {""}):
+        check_free(path, name)
+
+
 def _series(path: PathLike, name: str, mode: Any) -> StorePath:
     group = open_group(path, mode)
     if mode == "r+":

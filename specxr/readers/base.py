@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import io
+import os
+import stat
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,12 +38,15 @@ class Spectrum:
     star : mapping
         ``obsid`` and everything else that the file says of the star; the same names and types for every file of a
         survey.
+    remark : str, optional
+        What somebody who looks through the cube should know of this file, in one line.
     """
 
     flux: NDArray[np.float32]
     ivar: NDArray[np.float32]
     mask: NDArray[np.uint16]
     star: Mapping[str, int | float | str]
+    remark: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +66,8 @@ class SurveyBlock:
         File of each star.
     failures : sequence of (Path, str), optional
         Files that cannot be used, each with the reason in one line.
+    remarks : sequence of (Path, str), optional
+        Files that are used, but of which something should be known.
     """
 
     flux: NDArray[np.float32]
@@ -66,12 +76,13 @@ class SurveyBlock:
     stars: Mapping[str, NDArray[Any]]
     sources: Sequence[Path]
     failures: Sequence[Failure] = field(default=())
+    remarks: Sequence[Failure] = field(default=())
 
     def __len__(self) -> int:
         return len(self.flux)
 
     def take(self, stars: slice | Sequence[int]) -> SurveyBlock:
-        """Return the block of these stars, without failures."""
+        """Return the block of these stars, without failures and remarks."""
         index = np.arange(len(self))[stars]
         return SurveyBlock(
             self.flux[index],
@@ -101,12 +112,59 @@ class Reader(Protocol):
     def stars_per_file(self) -> int:
         """Number of stars in a file, roughly: it decides how many files are read at a time."""
 
+    @property
+    def max_bytes(self) -> int:
+        """Size of the largest file that is read [bytes], packed or unpacked: what `file_content` is given."""
+
     def read(self, files: Sequence[Path]) -> Iterator[SurveyBlock]:
         """Read files in their order.
 
         A file that is no spectrum of the survey, or is damaged, is one of the failures of a block and does not stop
         the others. Each file is either read as a whole or is a failure.
         """
+
+
+def file_content(path: Path, max_bytes: int) -> bytes:
+    """Content of a regular file, unpacked if it is gzipped, in bounded time and memory.
+
+    Parameters
+    ----------
+    path : Path
+    max_bytes : int
+        Size of the largest file that is read [bytes], packed or unpacked.
+
+    Raises
+    ------
+    ReadError
+        The file is none, is too large, cannot be read, is damaged gzip, or has a name that a cube cannot store.
+    """
+    try:
+        path.name.encode()
+    except UnicodeEncodeError as error:
+        raise ReadError(
+            "the name of the file is not UTF-8; a cube stores names as UTF-8: rename it"
+        ) from error
+    try:
+        # A pipe would be waited for, and a device never ends.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ReadError("not a regular file (but a folder, a pipe or a device)")
+            with open(descriptor, "rb", closefd=False) as file:
+                content = file.read(max_bytes + 1)
+        finally:
+            os.close(descriptor)
+        # The first bytes decide, not the name: archives rename and unpack their files.
+        if content[:2] == b"\x1f\x8b":
+            with gzip.GzipFile(fileobj=io.BytesIO(content[:max_bytes])) as unpacked:
+                content = unpacked.read(max_bytes + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ReadError(f"truncated or damaged gzip: {error}") from error
+    except OSError as error:
+        raise ReadError(f"cannot be read: {error.strerror or error}") from error
+    if len(content) > max_bytes:
+        raise ReadError(f"larger than {max_bytes / 1e6:,.3g} MB, the most that is read (--max-file-size)")
+    return content
 
 
 def read_one_by_one(
@@ -125,10 +183,13 @@ def read_one_by_one(
     spectra: list[Spectrum] = []
     sources: list[Path] = []
     failures: list[Failure] = []
+    remarks: list[Failure] = []
     for file in files:
         try:
             spectra.append(read(file))
             sources.append(file)
+            if spectra[-1].remark:
+                remarks.append((file, spectra[-1].remark))
         except ReadError as error:
             failures.append((file, str(error)))
         except Exception as error:  # nobody foresees all damage, and one file must not stop a million others
@@ -138,10 +199,13 @@ def read_one_by_one(
         for name in SPECTRA
     ]
     names = spectra[0].star if spectra else {}
-    stars = {name: _column([s.star[name] for s in spectra]) for name in names}
-    yield SurveyBlock(pixels[0], pixels[1], pixels[2], stars, sources, failures)
+    stars = {name: _column(name, [s.star[name] for s in spectra]) for name in names}
+    yield SurveyBlock(pixels[0], pixels[1], pixels[2], stars, sources, failures, remarks)
 
 
-def _column(values: list[int | float | str]) -> NDArray[Any]:
-    # Strings as objects: an array of fixed length would cut the longer ones that replace them.
-    return np.array(values, dtype=object if isinstance(values[0], str) else None)
+def _column(name: str, values: list[int | float | str]) -> NDArray[Any]:
+    if isinstance(values[0], str):
+        # Strings as objects: an array of fixed length would cut the longer ones that replace them.
+        return np.array(values, dtype=object)
+    # The type is that of the variable, or one odd value would decide the type of all.
+    return np.array(values, dtype=VARIABLES[name].dtype if name in VARIABLES else type(values[0]))

@@ -10,13 +10,12 @@ Three layouts are in circulation:
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
+import math
 import os
 import re
 import warnings
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from astropy.io.fits.verify import VerifyWarning
 from astropy.utils.exceptions import AstropyUserWarning
 from numpy.typing import NDArray
 
-from specxr.readers.base import ReadError, Spectrum, SurveyBlock, read_one_by_one
+from specxr.readers.base import ReadError, Spectrum, SurveyBlock, file_content, read_one_by_one
 from specxr.spectra.grid import Grid
 from specxr.spectra.line_spread import LineSpread
 from specxr.spectra.pixels import faults, in_single
@@ -44,6 +43,9 @@ GRID = Grid(
     line_spread=LineSpread.constant(RESOLVING_POWER),
 )
 
+_CARD, _MOST = 80, 999  # length of a card of FITS, and the largest number of axes or columns
+# Real files have 0.1 MB, unpacked.
+MAX_BYTES = 16_000_000
 # Rounding to float32 moves wavelengths by up to 0.018 of a step; a grid of another kind by much more.
 _ON_GRID = 0.1
 
@@ -69,7 +71,6 @@ _CARDS: dict[str, tuple[str, ...]] = {
     "spid": ("SPID",),
     "fiberid": ("FIBERID",),
 }
-_KINDS: dict[str, type[int] | type[float] | type[str]] = {"float64": float, "int64": int, "str": str}
 
 
 @dataclass(frozen=True)
@@ -80,19 +81,24 @@ class LamostLRS:
     grid: Grid = GRID
     flux_units: str = "1"  # the flux is relative
     stars_per_file: int = 1
+    max_bytes: int = MAX_BYTES
 
     def read(self, files: Sequence[Path]) -> Iterator[SurveyBlock]:
         """Read files in their order, as one block."""
-        return read_one_by_one(files, read_spectrum, self.grid.wavelength.size)
+        return read_one_by_one(
+            files, lambda file: read_spectrum(file, self.max_bytes), self.grid.wavelength.size
+        )
 
 
-def read_spectrum(path: str | os.PathLike[str]) -> Spectrum:
+def read_spectrum(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> Spectrum:
     """Read one file, plain or gzipped.
 
     Parameters
     ----------
     path : path-like
         File of one of the three layouts.
+    max_bytes : int, optional
+        Size of the largest file that is read [bytes], packed or unpacked.
 
     Returns
     -------
@@ -107,39 +113,57 @@ def read_spectrum(path: str | os.PathLike[str]) -> Spectrum:
         The file is not a LAMOST low-resolution spectrum, or is damaged.
     """
     path = Path(path)
-    content = _content(path)
-    with warnings.catch_warnings():
-        # astropy only warns where a file ends early; headers of LAMOST break the standard in harmless ways.
-        warnings.simplefilter("error", AstropyUserWarning)
-        warnings.simplefilter("ignore", VerifyWarning)
-        try:
-            with fits.open(io.BytesIO(content), memmap=False) as hdus:
-                header = hdus[0].header
-                _check_survey(header, hdus)
-                arrays = _arrays(hdus)
-        except ReadError:
-            raise
-        except (OSError, ValueError, TypeError, KeyError, IndexError, AstropyUserWarning) as error:
-            raise ReadError(f"damaged or not FITS: {_one_line(error)}") from error
-    star = {"obsid": _obsid(header), **_star(header), "file": path.name}
-    return Spectrum(*_place(*arrays), star)
-
-
-def _content(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-        # The first bytes decide, not the name: archives rename and unpack their files.
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ReadError(f"truncated or damaged gzip: {_one_line(error)}") from error
-    except OSError as error:
-        raise ReadError(f"cannot be read: {error.strerror or _one_line(error)}") from error
+    content = file_content(path, max_bytes)
     if not content:
         raise ReadError("empty file")
     if not content.startswith(b"SIMPLE  ="):
         raise ReadError("not FITS")
-    return content
+    _check_counts(content)
+    with warnings.catch_warnings():
+        # astropy only warns where a file ends early or differs from its CHECKSUM; headers of LAMOST break the
+        # standard in harmless ways.
+        warnings.simplefilter("error", AstropyUserWarning)
+        warnings.simplefilter("ignore", VerifyWarning)
+        try:
+            with fits.open(io.BytesIO(content), memmap=False, checksum=True) as hdus:
+                _check_sizes(hdus, len(content))
+                header = hdus[0].header
+                _check_survey(header, hdus)
+                flux, ivar, position, always, once = _arrays(hdus)
+                star = {"obsid": _obsid(header), **_star(header), "file": path.name}
+            placed = _place(flux, ivar, position, always, once)
+            _check_header(header, position)
+        except ReadError:
+            raise
+        except Exception as error:  # astropy raises almost anything, depending on which byte is damaged
+            raise ReadError(f"damaged or not FITS: {_one_line(error)}") from error
+    remark = (
+        "" if "VACUUM" in header else "the header does not say whether wavelengths are in vacuum (VACUUM)"
+    )
+    return Spectrum(*placed, star, remark and f"{remark}; they are taken to be")
+
+
+def _check_counts(content: bytes) -> None:
+    """Refuse numbers of axes and columns beyond those of the standard: astropy counts up to them."""
+    for name in (b"NAXIS   =", b"TFIELDS ="):
+        for place in re.finditer(re.escape(name) + rb"[ '+]*(\d+)", content):
+            if place.start() % _CARD == 0 and int(place[1][:9]) > _MOST:
+                raise ReadError(f"damaged or not FITS: {place[0].decode()}")
+
+
+def _check_sizes(hdus: fits.HDUList, n_bytes: int) -> None:
+    """Refuse sizes that the file does not have, before memory is taken for them."""
+    for hdu in hdus:
+        place = hdu.fileinfo()
+        if place["datLoc"] + place["datSpan"] > n_bytes:
+            raise ReadError(
+                f"damaged or not FITS: the header asks for {place['datSpan']:,} bytes, the file has {n_bytes:,}"
+            )
+        columns = getattr(hdu, "columns", None)
+        if columns is not None and columns.dtype.itemsize != hdu.header["NAXIS1"]:
+            raise ReadError(
+                f"damaged or not FITS: columns of {columns.dtype.itemsize:,} bytes in rows of {hdu.header['NAXIS1']:,}"
+            )
 
 
 def _check_survey(header: fits.Header, hdus: fits.HDUList) -> None:
@@ -211,22 +235,52 @@ def _place(
     return on_grid[0], on_grid[1], mask
 
 
+def _check_header(header: fits.Header, position: NDArray[np.float64]) -> None:
+    """Refuse wavelengths that the header contradicts: shifted by whole pixels, they lie on the grid as well."""
+    for card in ("COEFF0", "CRVAL1"):
+        first = _number(header.get(card))
+        if math.isfinite(first) and abs(first / STEP - position[0]) > _ON_GRID:
+            raise ReadError(
+                f"the first wavelength is 10^{position[0] * STEP:.4f} Angstrom, the header says {card} = {first:.6g}"
+            )
+
+
 def _star(header: fits.Header) -> dict[str, int | float | str]:
     return {name: _card(header, VARIABLES[name], cards) for name, cards in _CARDS.items()}
 
 
 def _card(header: fits.Header, variable: Variable, cards: tuple[str, ...]) -> int | float | str:
-    """The first of the cards that has a value; LAMOST writes -9999 for an unknown number."""
+    """The first of the cards that has a value of the right type; LAMOST writes -9999 for an unknown number."""
     unknown: int | float | str = variable.fill
     for card in cards:
-        try:
-            value = _KINDS[variable.dtype](header[card])
-        except (KeyError, TypeError, ValueError):
+        if card not in header:
             continue
-        if isinstance(value, str):
-            return value.strip()
+        if variable.dtype == "str":
+            return str(header[card]).strip()
+        value = _number(header[card]) if variable.dtype == "float64" else _integer(header[card])
+        if value is None or not math.isfinite(value):
+            continue
         return unknown if value == -9999 else value
     return unknown
+
+
+def _number(value: object) -> float:
+    """Value of a card as a number; NaN where it is none."""
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def _integer(value: object) -> int | None:
+    """Value of a card as an integer of 64 bits; None where it is none."""
+    if isinstance(value, float) and not value.is_integer():
+        return None
+    try:
+        integer = int(value)  # type: ignore[call-overload]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return integer if abs(integer) < 2**63 else None
 
 
 def _obsid(header: fits.Header) -> int:
@@ -236,21 +290,24 @@ def _obsid(header: fits.Header) -> int:
     so that a hash of LMJD and PLANID, which name the plate, takes its place. A negative number shows that it is
     ours: join such stars to LAMOST's tables by file name.
     """
-    try:
-        return int(header["OBSID"])
-    except (KeyError, TypeError, ValueError):
-        pass
-    try:
-        plate = f"{int(header['LMJD'])} {str(header['PLANID']).strip()}"
-        fiber = int(header["SPID"]) * 1000 + int(header["FIBERID"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ReadError("no OBSID, and no LMJD, PLANID, SPID and FIBERID to make one from") from error
+    if "OBSID" in header and str(header["OBSID"]).strip():
+        given = _integer(header["OBSID"])
+        if given is None:
+            raise ReadError(f"OBSID is {header['OBSID']!r}; an integer of 64 bits is required")
+        return given
+    day, spectrograph, fiber = (_integer(header.get(card)) for card in ("LMJD", "SPID", "FIBERID"))
+    if day is None or spectrograph is None or fiber is None or "PLANID" not in header:
+        raise ReadError("no OBSID, and no LMJD, PLANID, SPID and FIBERID to make one from")
+    if not (0 <= spectrograph < 100 and 0 <= fiber < 1000):
+        raise ReadError(f"no OBSID, and none can be made from SPID = {spectrograph} and FIBERID = {fiber}")
+    plate = f"{day} {str(header['PLANID']).strip()}"
     # With 36 bits, plates do not collide in practice, and float64, the type of tables with gaps, is exact.
-    return -(int(hashlib.sha256(plate.encode()).hexdigest()[:9], 16) * 100_000 + fiber)
+    made = int(hashlib.sha256(plate.encode()).hexdigest()[:9], 16)
+    return -(made * 100_000 + spectrograph * 1000 + fiber)
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 READER = LamostLRS()

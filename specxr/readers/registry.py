@@ -42,15 +42,21 @@ def open_reader(survey: str) -> Reader:
     return reader
 
 
-def read_files(survey: str, files: Sequence[Path]) -> list[SurveyBlock]:
+def read_files(survey: str | Reader, files: Sequence[Path]) -> list[SurveyBlock]:
     """Read files of a survey; an error that its reader does not foresee costs one file only.
+
+    Parameters
+    ----------
+    survey : str or Reader
+        Name of the survey, or its reader.
+    files : sequence of Path
 
     Returns
     -------
     list of SurveyBlock
         Blocks in the order of the files.
     """
-    reader = open_reader(survey)
+    reader = open_reader(survey) if isinstance(survey, str) else survey
     try:
         blocks = list(reader.read(files))
     except Exception as error:

@@ -84,10 +84,10 @@ def test_unreadable_files_are_named_and_do_not_stop_the_others(folder, tmp_path,
 
 
 def test_damage_that_no_reader_foresaw_stops_one_file_only(folder, monkeypatch):
-    def surprising(path):
+    def surprising(path, max_bytes):
         if path.name == "spec-00.fits":
             raise ZeroDivisionError("odd header")
-        return read_spectrum(path)
+        return read_spectrum(path, max_bytes)
 
     monkeypatch.setattr("specxr.readers.lamost_lrs.read_spectrum", surprising)
     (block,) = read_files("lamost-lrs", find_files(folder))

@@ -151,6 +151,41 @@ def test_a_spectrum_of_another_kind_is_refused(write_lamost, tmp_path, layout, c
         read_spectrum(path)
 
 
+@pytest.mark.parametrize("layout", ["table", "image"])
+def test_wavelengths_that_the_header_contradicts_are_refused(write_lamost, tmp_path, layout):
+    shifted = 10 ** ((35683 + np.arange(3909)) * 1e-4)
+    with pytest.raises(
+        ReadError, match=r"first wavelength is 10\^3.5683 Angstrom, the header says COEFF0 = 3.5682"
+    ):
+        read_spectrum(write_lamost(tmp_path / "a.fits", layout, wavelength=shifted))
+    with pytest.raises(ReadError, match="the header says CRVAL1 = 3.5682"):
+        read_spectrum(
+            write_lamost(tmp_path / "b.fits", layout, wavelength=shifted, COEFF0=None, CRVAL1=3.5682)
+        )
+    assert (
+        read_spectrum(write_lamost(tmp_path / "c.fits", layout, wavelength=shifted, COEFF0=None)).mask[0] == 1
+    )
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_checksum_is_checked(write_lamost, tmp_path, layout):
+    path = write_lamost(tmp_path / "a.fits", layout, flux=np.arange(3909.0))
+    with fits.open(path) as hdus:
+        hdus.writeto(tmp_path / "b.fits", checksum=True)
+    content = bytearray((tmp_path / "b.fits").read_bytes())
+    assert read_spectrum(tmp_path / "b.fits").flux[7] == 7.0
+    content[-2880 * 3] ^= 1
+    (tmp_path / "c.fits").write_bytes(content)
+    with pytest.raises(ReadError, match="(Checksum|Datasum) verification failed"):
+        read_spectrum(tmp_path / "c.fits")
+
+
+@pytest.mark.parametrize("value", [1e19, 2**63, -(2**63), 5.5, "none", 10**22])
+def test_an_obsid_is_an_integer_of_64_bits(write_lamost, tmp_path, value):
+    with pytest.raises(ReadError, match="OBSID is .*; an integer of 64 bits is required"):
+        read_spectrum(write_lamost(tmp_path / "a.fits", OBSID=value))
+
+
 def test_damaged_files_are_refused(write_lamost, tmp_path):
     good = write_lamost(tmp_path / "good.fits").read_bytes()
     zipped = gzip.compress(good)
