@@ -89,10 +89,6 @@ def write_cube(
     validate(cube)
     size = star_bytes(cube)
     layout = Layout(star_chunk, star_shard) if star_chunk else choose_layout(cube.sizes[STAR], size)
-    if overwrite and exists(path) and is_group(path):
-        from specxr.cubes.lock import check_no_writer  # which opens stores itself
-
-        check_no_writer(path)
     with staged(path, overwrite) as draft:
         described = cube.assign_attrs(storage=describe_layout(layout, size))
         _write(described, draft, layout, SPECTRA)
