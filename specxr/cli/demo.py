@@ -46,15 +46,17 @@ def demo(
     write_cube(simulate_survey(stars, seed), path, overwrite=overwrite)
     typer.echo(f"simulated {stars:,} spectra like LAMOST's, S/N 20 to 200: {path}")
 
-    typer.echo("fitting; on a new machine the fit is compiled first, once, which takes about half a minute")
-    lasp = LASP()
+    lasp = LASP(clean=True, two_stage=True)
     cube = open_cube(path)
+    typer.echo(f"emulator {lasp.emulator.about}")  # type: ignore[union-attr]
+    typer.echo("fitting; on a new machine the fit is compiled first, once, which takes about half a minute")
     _fit(path, cube, lasp)
     labels = label_table(open_labels(path, RUN))
     write_table(labels, out / "labels.csv", overwrite=True)
     truth = pd.DataFrame({name: cube[f"true_{name}"].values for name in TRUE_LABELS})
 
     Console().print(_recovery(recovery_table(labels, truth)))
+    typer.echo(_recommended(labels["recommended"].to_numpy(), cube["snr"].values))
     _draw(out, cube, lasp, labels, truth)
     typer.echo(f"labels beside the spectra and in {out / 'labels.csv'}, figures in {out}")
     typer.echo(f"{time.perf_counter() - start:.0f} s")
@@ -94,6 +96,23 @@ def _recovery(bins: Any) -> Table:
         stars = "all" if n == len(bins) else f"{row['lower']:.0f}-{row['upper']:.0f}"
         table.add_row(stars, f"{row['n']:,.0f}", f"{row['converged']:.1%}", *cells)
     return table
+
+
+def _recommended(recommended: Any, snr: Any) -> str:
+    """The share of stars that are recommended, in all and by S/N."""
+    import numpy as np
+
+    edges = np.array([0.0, 50.0, 100.0, np.inf])
+    names = ("below 50", "50 to 100", "above 100")
+    shares = (
+        f"{recommended[inside].mean():.0%} at S/N {name}"
+        for low, high, name in zip(edges, edges[1:], names, strict=False)
+        if (inside := (snr >= low) & (snr < high)).any()
+    )
+    return (
+        f"S/N {snr.min():.0f} to {snr.max():.0f}, median {np.median(snr):.0f}; "
+        f"recommended: {recommended.mean():.1%} of the stars ({', '.join(shares)})"
+    )
 
 
 def _draw(out: Path, cube: Any, lasp: Any, labels: Any, truth: Any) -> None:

@@ -58,6 +58,9 @@ def infer(
     name = name or type(method).__name__.lower()
     check_run_name(name)
     open_cube(cube)
+    # Trained methods have emulators of their own, whose accuracy `specxr models info` shows.
+    if about := getattr(getattr(method, "emulator", None), "about", ""):
+        typer.echo(f"emulator {about}")
     settings = {"name": name, "start": start, "spectra": spectra, "overwrite": overwrite}
     with dask.config.set({"specxr.wait": wait}):
         summary = _fit(cube, method, settings, workers, scheduler)

@@ -149,6 +149,13 @@ class PolynomialEmulator:
         """Names of the labels, in the order in which they are given."""
         return _LABELS
 
+    @property
+    def about(self) -> str:
+        """Its name, and the accuracy of labels of real stars as its file gives it, in one line."""
+        unknown = "its file does not say how well it finds labels of real stars"
+        origin = f"{self.citation}; " if self.citation else ""
+        return f"{self.name or 'without a name'}: {self.accuracy or origin + unknown}"
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of all that decides a flux or a bound."""

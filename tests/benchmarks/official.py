@@ -30,8 +30,8 @@ from specxr.vocabulary import Result
 
 LABELS = ("teff", "logg", "feh")
 ELODIE = "elodie/elodie32_flux_tgm_4199_5700.fits"
-# Ranges of the official Teff [K] of the A stars for which a mark was set, at S/N_g > 50.
-HOT_RANGES = ((7500, 9500), (9500, np.inf))
+# Types and ranges of the official Teff [K] by which the embedded emulator is judged.
+MARKS = (("G", 0, np.inf), ("F", 0, np.inf), ("A", 7500, 9500), ("A", 9500, np.inf))
 
 
 def cost_at(lasp: specxr.LASP, block: Block, labels: np.ndarray) -> np.ndarray:
@@ -74,17 +74,13 @@ def official(lasp: specxr.LASP, cube, table: pd.DataFrame) -> None:
             continue
         shown = "  ".join(f"{name} {spread(difference[name][rows])}" for name in LABELS)
         print(f"  {kind} {low:4d}-{high:3.0f} {rows.sum():4d}  {shown}")
-    for low, high in HOT_RANGES:
-        rows = (
-            (table.type == "A")
-            & (table.snrg > 50)
-            & table.teff.between(low, high, "left")
-            & labels.teff.notna()
-        ).to_numpy()
+    good = (labels.result == Result.CONVERGED).to_numpy()
+    print("\nThe same at S/N_g > 50, of fits that converged")
+    for kind, low, high in MARKS:
+        rows = (table.type == kind) & (table.snrg > 50) & table.teff.between(low, high, "left") & good
         if rows.any():
             shown = "  ".join(f"{name} {spread(difference[name][rows])}" for name in LABELS)
-            print(f"  A {low}-{high:.0f} K, S/N_g > 50 {rows.sum():4d}  {shown}")
-    good = labels.result == Result.CONVERGED
+            print(f"  {kind} {low:5.0f}-{high:5.0f} K {rows.sum():4d}  {shown}")
     print(f"  converged: {good.mean():.1%} of {len(good)}, {good[table.snrg > 50].mean():.1%} at S/N_g > 50")
     block = Block(grid_of(cube), cube.flux.values, cube.ivar.values, cube.mask.values)
     held = cost_at(lasp, block, table[list(LABELS)].to_numpy(float))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,7 +15,7 @@ import xarray as xr
 from support.program import ok, refused, run
 
 from specxr.cubes.store import list_runs, open_cube, open_labels, write_cube
-from specxr.emulators import default, write_safetensors
+from specxr.emulators import default, open_emulator, write_safetensors
 from specxr.synthesis import simulate_survey
 
 
@@ -171,6 +172,10 @@ def test_demo(tmp_path):
     shown = ok("demo", "--stars", 60, "--out", out)
     assert "10000-12000" in shown
     assert "all" in shown
+    share = re.search(
+        r"S/N \d+ to \d+, median \d+; recommended: ([\d.]+)% of the stars \(\d+% at S/N below 50", shown
+    )
+    assert float(share[1]) > 90
     assert {"survey.zarr", "labels.csv", "fit.png", "kiel.png", "recovery.png"} <= files_in(out)
     assert "--overwrite" in refused("demo", "--stars", 60, "--out", out)
     ok("demo", "--stars", 60, "--out", out, "--overwrite")
@@ -242,6 +247,16 @@ def test_spectra_in_air(write_lamost, tmp_path):
     write_lamost(tmp_path / "spec.fits", VACUUM=False)
     assert "air" in refused("ingest", "lamost-lrs", tmp_path, "--out", tmp_path / "cube.zarr", "--workers", 1)
     assert files_in(tmp_path) == {"spec.fits"}
+
+
+def test_infer_says_which_emulator_it_uses_and_how_good_it_is(survey, scheduler, tmp_path, shared):
+    write_cube(survey, tmp_path / "cube.zarr")
+    shown = ok("infer", tmp_path / "cube.zarr", *scheduler)
+    (line,) = [line for line in shown.splitlines() if line.startswith("emulator ")]
+    assert line == f"emulator {default().about}"
+    assert re.search(r"default: .* LAMOST DR10.* G [+-]\d+ \+- \d+", line)
+    elodie = open_emulator(shared / "elodie/elodie32_flux_tgm_4199_5700.fits")
+    assert re.search(r"^elodie32_flux_tgm_4199_5700.fits: .*ULySS.*does not say how well", elodie.about)
 
 
 def test_an_emulator_that_does_not_cover_the_grid(cube, tmp_path):
