@@ -108,8 +108,8 @@ def whole_file(path: str | os.PathLike[str], overwrite: bool = True) -> Iterator
     FileNotFoundError, PermissionError, FileExistsError
         The folder does not exist or cannot be written to, or the file exists and may not be replaced.
     """
-    path = Path(path)
     check_writable(path, overwrite)
+    path = Path(path)
     # In the same folder, because a replacement is atomic only within one file system; with the same suffix, because
     # writers choose a format by it.
     draft = path.with_name(f".{path.stem}-{uuid4().hex}{path.suffix}")
@@ -120,8 +120,18 @@ def whole_file(path: str | os.PathLike[str], overwrite: bool = True) -> Iterator
         draft.unlink(missing_ok=True)
 
 
+def check_local(path: str | os.PathLike[str]) -> None:
+    """Raise ``ValueError`` where a file is to be written to a URL."""
+    if "://" in os.fspath(path):
+        # The URL itself is not repeated: it may hold a secret.
+        raise ValueError(
+            "a file is to be written to a URL; a path of this machine is required. Write it here, and copy it."
+        )
+
+
 def check_writable(path: str | os.PathLike[str], overwrite: bool = True) -> None:
     """Raise, before anything is computed, where `whole_file` refuses this path."""
+    check_local(path)
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(

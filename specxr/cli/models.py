@@ -18,10 +18,15 @@ models = typer.Typer(help="Look into trained models.", no_args_is_help=True)
 
 
 def train(
+    # Not a Path, which makes one slash of the two of a URL.
     cube: Annotated[
-        Path, typer.Argument(metavar="CUBE.zarr", help="Normalised spectra with labels, at rest or with rv.")
+        str,
+        typer.Argument(
+            metavar="CUBE.zarr",
+            help="Path or s3://... of normalised spectra with labels, at rest or with rv.",
+        ),
     ],
-    out: Annotated[Path, typer.Option(metavar="FILE.safetensors", help="Where the model goes.")],
+    out: Annotated[str, typer.Option(metavar="FILE.safetensors", help="Where the model goes.")],
     estimator: Annotated[
         str, typer.Option(metavar="NAME", help="The method, such as payne or slam.")
     ] = "payne",
@@ -47,7 +52,7 @@ def train(
         ),
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="File that keeps the training while it lasts (payne).")
+        str | None, typer.Option(metavar="FILE", help="File that keeps the training while it lasts (payne).")
     ] = None,
     device: Annotated[str, typer.Option(metavar="cpu|cuda", help="The device that computes.")] = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
@@ -62,6 +67,8 @@ def train(
         raise ValueError(f"{estimator} is not trained; a method that learns is required. Use payne or slam.")
     check_model_path(out)
     check_writable(out, overwrite)
+    if checkpoint is not None:
+        check_writable(checkpoint)
     spectra = specxr.open_cube(cube)
     with progress_bar("training", "steps") as (bar, task):
         fitted = specxr.train(

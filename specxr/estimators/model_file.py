@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from specxr.content import by_reference, fingerprint_of_file, whole_file
+from specxr.content import by_reference, check_local, fingerprint_of_file, whole_file
 from specxr.emulators.arrays import Required, check_arrays
 from specxr.estimators.domain import Domain
 from specxr.estimators.error_laws import Calibration
@@ -140,7 +140,8 @@ class Model:
 
 
 def check_model_path(path: str | os.PathLike[str]) -> None:
-    """Raise ``ValueError`` unless a path has the suffix of a model file."""
+    """Raise ``ValueError`` unless a path is one of this machine, with the suffix of a model file."""
+    check_local(path)
     if Path(path).suffix != SUFFIX:
         raise ValueError(
             f"'{path}' ends in '{Path(path).suffix}'; the suffix {SUFFIX} is required for a model file. Name it so."

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from specxr.content import short_fingerprint
+from specxr.content import check_local, short_fingerprint
 from specxr.estimators.backend import check_backend
 from specxr.estimators.base import Block, Output
 from specxr.estimators.model_file import Model, open_model, refused
@@ -82,6 +82,8 @@ class Trained(ABC):
                 f"a checkpoint was named for {type(self).__name__}; a method that keeps one is required, such as The "
                 "Payne. Leave it out."
             )
+        if checkpoint is not None:
+            check_local(checkpoint)
         training.check()
         weights = self.learn(training, progress, None if checkpoint is None else Path(checkpoint))
         model = Model(
