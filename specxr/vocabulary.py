@@ -176,6 +176,20 @@ DISTRUST = (
 )
 
 
+def recommended(result: Any, flags: Any) -> Any:
+    """Whether labels may be used without a look at the spectrum: converged, and no flag speaks against it.
+
+    Parameters
+    ----------
+    result, flags : array of int, shape (star,)
+
+    Returns
+    -------
+    array of bool, shape (star,)
+    """
+    return (result == int(Result.CONVERGED)) & ((flags & int(DISTRUST)) == 0)
+
+
 def flag_attrs(flags: type[IntFlag], dtype: str) -> dict[str, object]:
     """CF attributes ``flag_masks`` and ``flag_meanings`` of a bit mask variable."""
     return {
@@ -236,7 +250,7 @@ _STARS, _PIXELS = (STAR,), (STAR, WAVELENGTH)
 
 SPECTRA = ("flux", "ivar", "mask")  # the variables of the pixels of a cube
 IDENTITY = ("obsid", "ra", "dec")  # which star it is; they go along with every selection and every label
-DIAGNOSTICS = ("chi2", "n_good", "n_iter", "result", "flags")
+DIAGNOSTICS = ("chi2", "reduced_chi2", "snr_fit", "n_good", "n_iter", "result", "flags")
 MODEL_SPECTRA = ("model", "used")
 
 VARIABLES: dict[str, Variable] = {
@@ -296,6 +310,21 @@ VARIABLES: dict[str, Variable] = {
             "limit", (STAR, LABEL), "int8", "", "-1 or 1 where a label lies at its lowest or highest value", 0
         ),
         Variable("chi2", _STARS, "float64", "1", "sum of squared residuals"),
+        Variable(
+            "reduced_chi2",
+            _STARS,
+            "float64",
+            "1",
+            "mean squared residual over the variance of the flux, or, where no variance is known, over the scatter "
+            "between neighbouring pixels",
+        ),
+        Variable(
+            "snr_fit",
+            _STARS,
+            "float64",
+            "1",
+            "signal-to-noise ratio per pixel: flux of the model over the scatter of the residuals between neighbours",
+        ),
         Variable("n_good", _STARS, "int32", "1", "number of pixels used", 0),
         Variable("n_iter", _STARS, "int16", "1", "number of evaluations of the model", 0),
         Variable("result", _STARS, "uint8", "", "how the fit ended", int(Result.NOT_FITTED)),

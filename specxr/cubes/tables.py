@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from specxr.content import check_writable, whole_file
-from specxr.vocabulary import DIAGNOSTICS, DISTRUST, IDENTITY, LABEL, LABELS, STAR, Result
+from specxr.vocabulary import DIAGNOSTICS, IDENTITY, LABEL, LABELS, STAR, Result, recommended
 
 SUFFIXES = (".csv", ".parquet", ".fits")
 
@@ -43,8 +43,7 @@ def label_table(labels: xr.Dataset) -> pd.DataFrame:
     # A method without these checks, such as The Payne, has nothing to wait for.
     made = [labels.attrs[check] for check in ("clean", "two_stage") if check in labels.attrs]
     if all(check in (True, "true") for check in made) and {"result", "flags"} <= set(table):
-        converged = table["result"] == int(Result.CONVERGED)
-        table["recommended"] = converged & ((table["flags"] & int(DISTRUST)) == 0)
+        table["recommended"] = recommended(table["result"], table["flags"])
     if "result" in table:
         table["result"] = [Result(code).name.lower() for code in table["result"]]
     return table

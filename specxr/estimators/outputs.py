@@ -13,8 +13,11 @@ from torch import Tensor
 
 from specxr.estimators.base import Block, Output
 from specxr.estimators.observe import Observed
+from specxr.estimators.quality import Quality, large_errors
 from specxr.kernels.least_squares import in_lanes
 from specxr.vocabulary import DIAGNOSTICS, LABELS, MODEL_SPECTRA, STAR, Flag, Result, fill_value
+
+_VELOCITIES = ("rv", "sigma")
 
 
 def outputs_of(labels: tuple[str, ...], chi2: str) -> tuple[Output, ...]:
@@ -48,8 +51,11 @@ class Inferred:
         `Result` of the solver.
     flags : Tensor of int, shape (fitted,)
         Flags of the method's own; those of limits, edges and missing pixels are added by `assemble`.
+    quality : Quality
     n_window : int
         Number of pixels that a star can have at most.
+    n_whole : float
+        Number of pixels of a spectrum that reaches over all of the window of the fit.
     """
 
     values: Tensor
@@ -61,7 +67,9 @@ class Inferred:
     n_iter: Tensor
     result: Tensor
     flags: Tensor
+    quality: Quality
     n_window: int
+    n_whole: float
 
 
 def blanked(values: Tensor, covariance: Tensor, result: Tensor, singular: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,11 +99,11 @@ def assemble(names: tuple[str, ...], observed: Observed, inferred: Inferred) -> 
     dict of str to ndarray
         The variables that `outputs_of` declares, NaN for stars that were not fitted.
     """
-    code, flags, limit = _judged(names, inferred)
+    errors = inferred.covariance.diagonal(dim1=-2, dim2=-1).sqrt()
+    code, flags, limit = _judged(names, inferred, errors)
     result, n_good = observed.result.copy(), observed.n_good.copy()
     result[observed.star] = code.cpu().numpy()
     n_good[observed.star] = inferred.n_good.cpu().numpy()
-    errors = inferred.covariance.diagonal(dim1=-2, dim2=-1).sqrt()
 
     def full(name: str, values: Tensor, dtype: str) -> NDArray[Any]:
         array = np.full((len(result), *values.shape[1:]), fill_value(name, np.dtype(dtype)), dtype=dtype)
@@ -110,6 +118,8 @@ def assemble(names: tuple[str, ...], observed: Observed, inferred: Inferred) -> 
         "covariance": full("covariance", inferred.covariance, "f8"),
         "limit": full("limit", limit, "i1"),
         "chi2": full("chi2", inferred.chi2, "f8"),
+        "reduced_chi2": full("reduced_chi2", inferred.quality.reduced_chi2, "f8"),
+        "snr_fit": full("snr_fit", inferred.quality.snr, "f8"),
         "n_good": n_good,
         "n_iter": full("n_iter", inferred.n_iter, "i2"),
         "result": result,
@@ -117,13 +127,15 @@ def assemble(names: tuple[str, ...], observed: Observed, inferred: Inferred) -> 
     }
 
 
-def _judged(names: tuple[str, ...], inferred: Inferred) -> tuple[Tensor, Tensor, Tensor]:
+def _judged(names: tuple[str, ...], inferred: Inferred, errors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Codes and flags, shape (fitted,), and limits, shape (fitted, label)."""
     low, high = inferred.lowest, inferred.highest
     # A label such as vsini may lie at the end of its range for what it is; one that shapes the whole spectrum says
     # there that the star lies outside.
     harmless = torch.tensor([LABELS[name].limit for name in names], device=low.device)
     at_edge, at_limit = (((low | high) & kind).any(-1) for kind in (~harmless, harmless))
+    moving = torch.tensor([name in _VELOCITIES for name in names], device=low.device)
+    at_velocity_bound = ((low | high) & moving).any(-1)
 
     code, ok = inferred.result.clone(), inferred.result == int(Result.CONVERGED)
     lost = ok & torch.isnan(inferred.values).any(-1)
@@ -132,8 +144,12 @@ def _judged(names: tuple[str, ...], inferred: Inferred) -> tuple[Tensor, Tensor,
     code[ok & ((inferred.flags & int(Flag.NEGATIVE_SHAPE)) > 0)] = int(Result.NEGATIVE_SHAPE)
     code[lost] = int(Result.NON_FINITE)
 
-    flags = inferred.flags | at_edge * int(Flag.EDGE_OF_GRID) | at_limit * int(Flag.LABEL_AT_LIMIT)
+    flags = inferred.flags | inferred.quality.flags
+    flags |= at_edge * int(Flag.EDGE_OF_GRID) | at_limit * int(Flag.LABEL_AT_LIMIT)
     flags |= (2 * inferred.n_good < inferred.n_window) * int(Flag.FEW_PIXELS)
+    flags |= (2 * inferred.n_good < inferred.n_whole) * int(Flag.LOW_COVERAGE)
+    flags |= large_errors(names, inferred.values, errors) * int(Flag.LARGE_ERRORS)
+    flags |= at_velocity_bound * int(Flag.AT_VELOCITY_BOUND)
     return code, flags, high.to(torch.int8) - low.to(torch.int8)
 
 

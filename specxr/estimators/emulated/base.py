@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,6 +23,7 @@ from specxr.estimators.emulated.normalise import observe_normalised
 from specxr.estimators.model_file import Model
 from specxr.estimators.observe import Observed
 from specxr.estimators.outputs import Inferred, assemble, blanked, model_spectra, outputs_of
+from specxr.estimators.quality import Judge, Quality, Spectra
 from specxr.estimators.trained import Progress, Trained
 from specxr.kernels.least_squares import LANES
 from specxr.spectra.grid import Grid
@@ -35,6 +36,9 @@ from specxr.vocabulary import LEFT_OUT, Flag
 # strong on either side of 9,000 K: at S/N 100, 1 of 1,000 hot stars then ends in a wrong minimum. With 256 training
 # stars it is 11 of 1,000, and three times as many with 128 that are as far from one another as possible.
 _CANDIDATES = 1024
+
+# Error of a model beyond what held-out spectra show, as a share of the flux.
+_MODEL_ERROR = 0.02
 
 _EMULATOR, _VARIANCE = "emulator.", "variance"  # names of the arrays of a model
 
@@ -69,7 +73,7 @@ class Emulated(Trained):
     mask_bits: int | str = int(LEFT_OUT)
 
     # Changes whenever the labels of the same options and model may change.
-    code_version: ClassVar[str] = "2"
+    code_version: ClassVar[str] = "3"
     emulator_type: ClassVar[type[TrainedEmulator]]
 
     def __post_init__(self) -> None:
@@ -239,17 +243,30 @@ class Emulated(Trained):
         held |= {name: torch.from_numpy(v[observed.star]).to(one) for name, v in given.items()}
         priors = {name: (mean * one, sigma * one) for name, (mean, sigma) in self.priors.items()}
         fitted = self._label_fit.fit(observed.flux, observed.weight, held, priors)
-        out = assemble(self.labels, observed, self._inferred(observed, fitted))
+
+        def model(index: Tensor) -> Tensor:
+            return self._label_fit.model(self._label_fit.inward(fitted.parameters[index]))
+
+        quality = self._judge(observed, fitted, model)
+        out = assemble(self.labels, observed, self._inferred(observed, fitted, quality))
         if spectra:
             lanes = LANES[observed.flux.device.type]
-
-            def model(index: Tensor) -> Tensor:
-                return self._label_fit.model(self._label_fit.inward(fitted.parameters[index]))
-
             out |= model_spectra(block, observed, observed.sqrt_weight > 0, model, lanes)
         return out, observed, fitted
 
-    def _inferred(self, observed: Observed, fitted: Fitted) -> Inferred:
+    def _judge(self, observed: Observed, fitted: Fitted, model: Callable[[Tensor], Tensor]) -> Quality:
+        """What the residuals say of the fits."""
+
+        def spectra(index: Tensor) -> Spectra:
+            flux, weight = observed.flux[index], observed.weight[index] * self._label_fit.inside
+            used = weight > 0
+            variance = torch.where(used, 1.0 / weight, torch.nan)
+            return Spectra(flux, model(index), torch.ones_like(flux), used, used, variance)
+
+        judge = Judge(self.trained_model.grid, _MODEL_ERROR, len(self.labels) - len(self.held))
+        return judge(spectra, fitted.parameters[:, 0])
+
+    def _inferred(self, observed: Observed, fitted: Fitted, quality: Quality) -> Inferred:
         """Labels with the errors that the model is calibrated to, and their flags."""
         model = self.trained_model
         values, covariance = fitted.parameters.double(), fitted.covariance.double()
@@ -270,7 +287,9 @@ class Emulated(Trained):
             fitted.n_iter,
             fitted.result,
             model.domain.outside(values[:, 1:]) * int(Flag.OUTSIDE_TRAINING),
+            quality,
             int(self.used.sum()),
+            float(self.used.sum()),
         )
 
     @property

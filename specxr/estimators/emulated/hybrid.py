@@ -174,7 +174,7 @@ class Hybrid:
         # What kept the first fit from converging is what matters, even if the second converged.
         out["result"] = np.where(before["result"] != int(Result.CONVERGED), before["result"], after["result"])
         out["flags"] = before["flags"] | after["flags"]
-        for name in ("chi2", "n_good", *(MODEL_SPECTRA if spectra else ())):
+        for name in ("chi2", "reduced_chi2", "snr_fit", "n_good", *(MODEL_SPECTRA if spectra else ())):
             out[name] = after[name]
         return out
 

@@ -21,15 +21,16 @@ from specxr.emulators import open_emulator
 from specxr.emulators.polynomial import PolynomialEmulator
 from specxr.estimators.backend import DTYPES, check_backend, check_choice
 from specxr.estimators.base import Block, Output
-from specxr.estimators.lasp.fit import Fitter
+from specxr.estimators.lasp.fit import Fit, Fitter
 from specxr.estimators.lasp.forward import LN_TEFF, N_PARAMETERS
-from specxr.estimators.lasp.labels import infer_labels
+from specxr.estimators.lasp.labels import infer_labels, radial_velocity
 from specxr.estimators.lasp.lines import instrument_width
 from specxr.estimators.lasp.normalise import needed_pixels, observe_block
 from specxr.estimators.lasp.prepare import Prepared, fit_window, prepare
 from specxr.estimators.lasp.solvers import SINGLE_START, SOLVERS
 from specxr.estimators.observe import Observed
 from specxr.estimators.outputs import assemble, model_spectra, outputs_of
+from specxr.estimators.quality import Judge, Quality, Spectra
 from specxr.kernels.compiled.ready import make_ready
 from specxr.kernels.least_squares import LANES
 from specxr.spectra.grid import Grid
@@ -39,6 +40,8 @@ from specxr.vocabulary import LEFT_OUT, START, START_INPUTS, Flag
 
 # Changes whenever the labels of the same options and emulator may change.
 _CODE_VERSION = "4"
+# Error of the emulator at high S/N, as a share of the flux (docs/lasp.md).
+_MODEL_ERROR = 0.009
 
 
 @dataclass(frozen=True)
@@ -231,7 +234,8 @@ class LASP:
             rivals[Flag.CLEAN_DISAGREES] = first
         if self.two_stage:
             rivals[Flag.STAGES_DISAGREE] = fitter.second_stage(observed, fit)
-        out = assemble(self.labels, observed, infer_labels(prepared, fit, rivals, self.weighted))
+        quality = self._judge(block, prepared, observed, fit)
+        out = assemble(self.labels, observed, infer_labels(prepared, fit, rivals, quality, self.weighted))
         if not spectra:
             return out
 
@@ -251,6 +255,25 @@ class LASP:
             quantile=self.quantile,
             weighted=self.weighted,
         )
+
+    def _judge(self, block: Block, prepared: Prepared, observed: Observed, fit: Fit) -> Quality:
+        """What the residuals say of the fits."""
+        ivar = torch.from_numpy(block.ivar[observed.star, prepared.pixels])
+        ivar = ivar.to(observed.scale.device) * observed.scale.square()
+        padding = (0, observed.flux.shape[1] - prepared.n_pixel)
+        variance = torch.nn.functional.pad(
+            torch.where(ivar > 0, 1.0 / ivar, torch.nan), padding, value=torch.nan
+        )
+
+        def spectra(index: Tensor) -> Spectra:
+            flux, sqrt_weight = observed.flux[index], fit.sqrt_weight[index]
+            shape, model = prepared.model.fit_shape(fit.solution.parameters[index], flux, sqrt_weight)
+            usable = observed.sqrt_weight[index] > 0
+            rows = flux, model, shape.polynomial, sqrt_weight > 0, usable, variance[index].to(flux.dtype)
+            return Spectra(*rows)
+
+        judge = Judge(prepared.grid, _MODEL_ERROR, self.degree + 1 + N_PARAMETERS)
+        return judge(spectra, radial_velocity(prepared, fit))
 
     def _starts(self, block: Block, prepared: Prepared, observed: Observed) -> tuple[Tensor, Tensor]:
         """Starts of each star, shapes (fitted, start, 5) and (fitted, start): templates, then what was given."""

@@ -8,18 +8,32 @@ import torch
 from torch import Tensor
 
 from specxr.estimators.lasp.fit import Fit
+from specxr.estimators.lasp.floors import floors
 from specxr.estimators.lasp.forward import FEH, LN_TEFF, LOGG, MU, N_PARAMETERS, SIGMA
 from specxr.estimators.lasp.prepare import Prepared
 from specxr.estimators.outputs import Inferred, blanked
-from specxr.vocabulary import SPEED_OF_LIGHT, Flag
+from specxr.estimators.quality import Quality
+from specxr.vocabulary import SPEED_OF_LIGHT, START, Flag
 
 # Parameters of the fit in the order of the labels: rv, teff, logg, feh, width of the lines.
 _ORDER = [MU, LN_TEFF, LOGG, FEH, SIGMA]
-_TEFF = 1
+_TEFF, _LOGG = 1, 2
+# Templates of M3 to M8 dwarfs all come out between 3,300 and 3,560 K (docs/lasp.md): below it the emulators know giants
+# only.
+_COLDEST_DWARF, _GIANT = 3560.0, 4.0
+# Two fits of one spectrum may differ by so many errors and floors, added in quadrature.
+_TOLERANCE = 1.5
 _NEAR = 0.01  # relative distance from a temperature where the emulator changes regime
 
 
-def infer_labels(prepared: Prepared, fit: Fit, rivals: Mapping[Flag, Fit], weighted: bool) -> Inferred:
+def radial_velocity(prepared: Prepared, fit: Fit) -> Tensor:
+    """Radial velocities [km/s], shape (star,)."""
+    return SPEED_OF_LIGHT * torch.expm1(prepared.ln_step * fit.solution.parameters[:, MU].double())
+
+
+def infer_labels(
+    prepared: Prepared, fit: Fit, rivals: Mapping[Flag, Fit], quality: Quality, weighted: bool
+) -> Inferred:
     """Labels of the fitted stars.
 
     Parameters
@@ -28,7 +42,8 @@ def infer_labels(prepared: Prepared, fit: Fit, rivals: Mapping[Flag, Fit], weigh
     fit : Fit
         The fit that gives the labels.
     rivals : mapping of Flag to Fit
-        Fits that should agree within the errors, and the flag of a star for which one does not.
+        Fits that should agree within the errors and their floors, and the flag of a star for which one does not.
+    quality : Quality
     weighted : bool
         Whether the weights were inverse variances.
     """
@@ -38,8 +53,14 @@ def infer_labels(prepared: Prepared, fit: Fit, rivals: Mapping[Flag, Fit], weigh
     flags = ~(solution.extra[:, 0] > 0) * int(Flag.NEGATIVE_SHAPE)
     for boundary in prepared.boundaries:
         flags |= ((values[:, _TEFF] / boundary - 1.0).abs() < _NEAR) * int(Flag.AT_REGIME_BOUNDARY)
+    width = "sigma" if prepared.model.instrument is None else "vsini"
+    floor = floors(("rv", *START, width), values[:, _TEFF])
     for flag, rival in rivals.items():
-        flags |= _disagree(values, covariance, *_physical(prepared, rival, weighted)[:2]) * int(flag)
+        other, its_covariance, _ = _physical(prepared, rival, weighted)
+        flags |= _disagree(values - other, covariance + its_covariance, floor) * int(flag)
+    flags |= (solution.parameters[:, SIGMA] > prepared.broadest) * int(Flag.AT_VELOCITY_BOUND)
+    too_cold = (values[:, _TEFF] < _COLDEST_DWARF) & (values[:, _LOGG] > _GIANT)
+    flags |= too_cold * int(Flag.OUTSIDE_TRAINING)
     return Inferred(
         values,
         covariance,
@@ -50,7 +71,9 @@ def infer_labels(prepared: Prepared, fit: Fit, rivals: Mapping[Flag, Fit], weigh
         solution.n_iter,
         solution.result,
         flags,
+        quality,
         prepared.n_pixel,
+        prepared.n_whole,
     )
 
 
@@ -81,8 +104,8 @@ def _physical(prepared: Prepared, fit: Fit, weighted: bool) -> tuple[Tensor, Ten
     return values, covariance, singular
 
 
-def _disagree(values: Tensor, covariance: Tensor, rival: Tensor, covariance_of_rival: Tensor) -> Tensor:
-    """Whether any label differs by more than the errors of both, added in quadrature; shape (star,)."""
-    variance = (covariance + covariance_of_rival).diagonal(dim1=-2, dim2=-1)
+def _disagree(difference: Tensor, covariance: Tensor, floor: Tensor) -> Tensor:
+    """Whether any label of two fits differs by more than errors and floors allow; shape (star,)."""
+    variance = covariance.diagonal(dim1=-2, dim2=-1).clamp(min=0) + 2.0 * floor.square()
     # A difference that cannot be judged is no agreement.
-    return ~((values - rival).abs() <= variance.clamp(min=0).sqrt()).all(-1)
+    return ~(difference.abs() <= _TOLERANCE * variance.sqrt()).all(-1)

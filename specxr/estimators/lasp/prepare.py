@@ -27,8 +27,12 @@ class Prepared:
 
     Attributes
     ----------
+    grid : Grid
+        The pixels of the window.
     pixels : slice
-        Pixels of the cube's grid.
+        The same as a part of the cube's grid.
+    n_whole : float
+        Number of pixels of a grid that reaches over all of the window.
     ln_step : float
         Pixel width in ln(wavelength).
     model : ForwardModel
@@ -36,16 +40,21 @@ class Prepared:
         Templates that say where fits begin.
     lower, upper : Tensor, shape (parameter,)
         Bounds of the nonlinear parameters.
+    broadest : float
+        Width of lines beyond which a star is suspect, as the parameter of the fit.
     boundaries : tuple of float
         Temperatures [K] where the emulator changes regime.
     """
 
+    grid: Grid
     pixels: slice
+    n_whole: float
     ln_step: float
     model: ForwardModel
     coarse: CoarseGrid
     lower: Tensor
     upper: Tensor
+    broadest: float
     boundaries: tuple[float, ...]
 
     @property
@@ -92,11 +101,14 @@ def prepare(
     lower = [-farthest, line.bounds[0], math.log(bounds["teff"][0]), bounds["logg"][0], bounds["feh"][0]]
     upper = [farthest, line.bounds[1], math.log(bounds["teff"][1]), bounds["logg"][1], bounds["feh"][1]]
     return Prepared(
+        grid[pixels],
         pixels,
+        math.log(window[1] / window[0]) / ln_step,
         ln_step,
         model,
         CoarseGrid.build(model, bounds, line.start),
         torch.tensor(lower, dtype=dtype, device=device),
         torch.tensor(upper, dtype=dtype, device=device),
+        line.broadest,
         emulator.boundaries,
     )
