@@ -84,6 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(official(default(), options.dr10, options.small))
         return
     library = read_library(options.miles, options.elodie, every=5 if options.small else 1)
+    census(library)
     form, found = choose_terms(
         library, {"cubic": ()} if options.small else TERMS, 2 if options.small else FOLDS
     )
@@ -104,6 +105,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not options.small:
         difference = np.abs(made.coefficients - default().coefficients).max()
         print(f"largest difference of a coefficient from the embedded emulator: {difference:.1e}")
+
+
+def census(library: Library) -> None:
+    """Print how many stars there are in regions of which the library has few."""
+    teff, logg, feh = library.labels[library.weight > 0].T
+    dwarf = logg > 3.8
+    regions = {
+        "below 3,500 K": teff < 3500,
+        "dwarfs below 4,000 K": dwarf & (teff < 4000),
+        "6,500-8,000 K": (teff > 6500) & (teff < 8000),
+        "above 9,500 K": teff > 9500,
+        "above 20,000 K": teff > 20000,
+        "dwarfs of [Fe/H] < -1.5": dwarf & (feh < -1.5),
+        "dwarfs of [Fe/H] > 0.3": dwarf & (feh > 0.3),
+        "[Fe/H] < -1 above 10,000 K": (feh < -1.0) & (teff > 10000),
+    }
+    print("stars: " + ", ".join(f"{inside.sum()} {name}" for name, inside in regions.items()))
 
 
 def choose_terms(

@@ -64,7 +64,7 @@ from specxr.vocabulary import SPEED_OF_LIGHT
 
 SHARED = Path(os.environ.get("SPECXR_SHARED", "../shared")) / "data"
 LABELS = ("teff", "logg", "feh", "vsini")
-# Range in which the cool model gives way to the hot one, as in the embedded emulator [K].
+# Range in which the cool model gives way to the hot one, as in the emulator that was embedded first [K].
 BLEND = (7500.0, 8500.0)
 
 # The design is wider than the range that is judged, 7,000-17,000 K: a star near the end of its training set is pulled

@@ -1,11 +1,12 @@
 """Print what a model of hot stars says of real A and F stars: velocities and labels, beside LASP and the official ones.
 
-    python tests/benchmarks/hot_stars.py --generator embedded|elodie [--window 3900 6800] [--estimator payne|slam|ridge]
+    python tests/benchmarks/hot_stars.py --generator embedded|elodie|cannon [--window 3900 6800] [--estimator NAME]
     python tests/benchmarks/hot_stars.py --model HOT_STARS.safetensors
 
 A model is trained here on synthetic spectra of an emulator, or opened from a file (`specxr train`,
 `recipes/hot_stars_train.py`). It is applied to the A and F stars of the shared DR10 spectra with S/N_g > 50 and an
-official Teff within the range of the model. LASP fits the same stars with the ELODIE emulator.
+official Teff within the range of the model. LASP fits the same stars with the ELODIE emulator. The two Cannon models
+that were embedded first are read from the shared data.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import xarray as xr
 from scipy.stats import theilslopes
 
 import specxr
-from specxr.emulators import default, open_emulator
+from specxr.emulators import PolynomialEmulator, default, open_emulator
 from specxr.published import hot_star_normalisation
 from specxr.published.hot_stars import VSINI
 from specxr.readers.lamost_lrs import GRID
@@ -28,11 +29,13 @@ from specxr.synthesis.designs import Uniform, draw
 from specxr.validation import robust_scatter
 from specxr.vocabulary import SPEED_OF_LIGHT, Flag
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "recipes")]
+from hot_stars_train import read_models  # noqa: E402
 from real_stars import LABELS, SHARED, observed  # noqa: E402
 
 ELODIE = SHARED.parent / "elodie" / "elodie32_flux_tgm_4199_5700.fits"
 DESIGN = {"teff": Uniform(6500, 19000), "logg": Uniform(3, 5), "feh": Uniform(-1.5, 0.5), "vsini": VSINI}
+GENERATORS = ("embedded", "elodie", "cannon")
 ESTIMATORS = {
     "payne": specxr.Payne,
     "slam": specxr.SLAM,
@@ -43,9 +46,18 @@ TEFF_BINS = ((8000, 9000), (9000, 10000), (10000, 11000), (11000, 12000), (12000
 SLOPE_BINS = (("F", 6000, 9500), ("A", 7000, 9500), ("A", 9500, 30000))
 
 
+def emulator_of(generator: str) -> PolynomialEmulator:
+    """The emulator that a model learns from: the embedded one, ELODIE's, or the two Cannon models."""
+    if generator == "embedded":
+        return default()
+    if generator == "elodie":
+        return open_emulator(ELODIE)
+    return read_models(SHARED.parent / "doppler", ["coolstars", "hotdwarfs"])
+
+
 def train(generator: str, window: Sequence[float], n_stars: int, estimator: str):
     """Train on spectra of an emulator, 6,500-19,000 K, as LAMOST with R = 1800 would see them."""
-    emulator = default() if generator == "embedded" else open_emulator(ELODIE)
+    emulator = emulator_of(generator)
     first, last = np.searchsorted(GRID.wavelength, window)
     training = make_training_set(
         draw(DESIGN, n_stars, seed=1),
@@ -106,9 +118,7 @@ def print_labels(cube: xr.Dataset, name: str, labels: dict[str, xr.Dataset]) -> 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--generator", choices=["embedded", "elodie"], default="embedded", help="what the model learns"
-    )
+    parser.add_argument("--generator", choices=GENERATORS, default="embedded", help="what the model learns")
     parser.add_argument(
         "--window", nargs=2, type=float, default=(3900.0, 6800.0), help="of the model [Angstrom]"
     )
