@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import typer
@@ -15,7 +16,7 @@ from specxr.cli.models import models, train
 
 
 class _OneLineErrors(TyperGroup):
-    """Print errors that the user can correct as one line on stderr, with exit code 1; other errors are not hidden."""
+    """Print errors that the user can correct, and a Ctrl-C, as one line on stderr; other errors are not hidden."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -23,6 +24,16 @@ class _OneLineErrors(TyperGroup):
         except (ValueError, OSError) as error:
             typer.echo(f"specxr: {' '.join(str(error).split())}", err=True)
             raise typer.Exit(1) from error
+        except MemoryError as error:
+            typer.echo(
+                f"specxr: the memory is used up ({' '.join(str(error).split()) or 'no room for more'}); more of it is "
+                "required. Raise the limit of the process (ulimit -v, -d), or use a machine with more memory.",
+                err=True,
+            )
+            raise typer.Exit(1) from error
+        except KeyboardInterrupt as error:
+            typer.echo("specxr: interrupted.", err=True)
+            raise typer.Exit(130) from error
 
 
 app = typer.Typer(
@@ -39,4 +50,6 @@ app.add_typer(models, name="models")
 
 def main() -> None:
     """Entry point of the program ``specxr``."""
+    # A batch system that ends a job is told as much as a Ctrl-C: what is done, and how to go on.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     app(prog_name="specxr")

@@ -45,6 +45,10 @@ def infer(
     overwrite: Overwrite = False,
 ) -> None:
     """Infer labels of all stars of a cube, beside the spectra. Called again, it continues where it was stopped."""
+    from specxr.processes import check_limits
+
+    check_limits(workers or 0)  # before the libraries, which fail in words of their own
+
     import dask
 
     from specxr.cubes.store import check_run_name, open_cube
@@ -77,18 +81,33 @@ def infer(
 
 
 def _fit(cube: str, method: Any, settings: dict[str, Any], workers: int | None, scheduler: str | None) -> Any:
-    """Run a method on a cube, with a bar that shows how far it has come."""
+    """Run a method on a cube, with a bar that shows how far it has come; a stop is told in one line."""
     from specxr.runs import cluster
     from specxr.runs.driver import run
     from specxr.runs.summary import RunStopped
 
-    client = cluster.connect(scheduler) if scheduler else cluster.local(workers) if workers else None
-    with client or nullcontext(), run_progress() as progress:
+    with run_progress() as progress:
         try:
-            return run(cube, method, client=client, progress=progress, **settings)
-        except RunStopped as error:
-            typer.echo(f"specxr: {' '.join(str(error).split())}", err=True)
-            raise typer.Exit(1) from error
+            client = cluster.connect(scheduler) if scheduler else cluster.local(workers) if workers else None
+            with client or nullcontext():
+                return run(cube, method, client=client, progress=progress, **settings)
+        except (KeyboardInterrupt, RunStopped, OSError) as error:
+            if not progress.begun and not isinstance(error, KeyboardInterrupt):
+                raise  # nothing has changed
+            stopped = error
+    done = _reached(cube, settings["name"]) if progress.begun else "nothing was fitted"
+    reason = " ".join(str(stopped).split()).rstrip(".") or "interrupted"
+    typer.echo(f"specxr: {reason}. So far {done}; the same command goes on from there.", err=True)
+    raise typer.Exit(130 if isinstance(stopped, KeyboardInterrupt) else 1)
+
+
+def _reached(cube: str, name: str) -> str:
+    """How far a run has come that was stopped, as its ledger has it."""
+    from specxr.runs.run import Run
+
+    found = Run.at(cube, name).read_ledger()
+    n_done = sum(block.n_stars for block in found.done)
+    return f"{n_done:,} of {found.header.n_stars:,} stars have their labels in {cube}::{name}"
 
 
 def _tell(summary: Any) -> None:

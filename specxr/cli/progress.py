@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -51,25 +52,75 @@ def progress_bar(title: str, unit: str, total: int | None = None) -> Iterator[tu
             raise
 
 
+class RunProgress:
+    """What ``specxr.run`` calls with each summary, to show how far it has come.
+
+    Parameters
+    ----------
+    bar : Progress
+        Bar on the terminal.
+    task : int
+        Its task.
+
+    Attributes
+    ----------
+    begun : bool
+        Whether the labels and the ledger of the run are there.
+    """
+
+    def __init__(self, bar: Progress, task: Any):
+        self._bar, self._task = bar, task
+        self.begun = self._timed = False
+
+    def __call__(self, summary: Any) -> None:
+        """Show a summary."""
+        bar, expected = self._bar, summary.forecast
+        if not self.begun:
+            self.begun = True
+            if summary.dashboard:
+                self.say(f"dashboard: {summary.dashboard}")
+            self.say(str(expected))
+            bar.reset(self._task, total=summary.n_stars, completed=summary.n_done, visible=True)
+        elif expected.seconds is not None and not self._timed:
+            self._timed = True
+            self.say(f"from the first block: {expected}")
+        bar.update(self._task, completed=summary.n_done, tally=tally(summary.results))
+
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        self._bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 @contextmanager
-def run_progress() -> Iterator[Callable[[Any], None]]:
-    """Show how far a bulk run has come; yields the function that ``specxr.run`` calls with each summary."""
-    with progress_bar("fitting", "stars") as (bar, task):
+def run_progress() -> Iterator[RunProgress]:
+    """Show how far a bulk run has come, and what it says of itself; yields what ``specxr.run`` calls."""
+    logger = logging.getLogger("specxr.runs")
+    level = logger.level
+    with progress_bar("fitting", "stars") as (bar, task), _quiet("distributed", "distributed.client"):
         bar.update(task, visible=False)
+        progress = RunProgress(bar, task)
+        handler = logging.Handler()
+        handler.emit = lambda record: progress.say(record.getMessage())  # type: ignore[method-assign]
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        try:
+            yield progress
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
 
-        def show(summary: Any) -> None:
-            expected = summary.forecast
-            if summary.n_fitted == 0 and summary.seconds == 0.0:
-                if summary.dashboard:
-                    bar.console.print(f"dashboard: {summary.dashboard}", highlight=False, soft_wrap=True)
-                bar.console.print(str(expected), highlight=False, soft_wrap=True)
-                bar.reset(task, total=summary.n_stars, completed=summary.n_done, visible=True)
-            elif expected.seconds is not None and not bar.tasks[0].fields.get("told"):
-                bar.update(task, told=True)
-                bar.console.print(f"from the first block: {expected}", highlight=False, soft_wrap=True)
-            bar.update(task, completed=summary.n_done, tally=tally(summary.results))
 
-        yield show
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Keep what Dask logs off the terminal: what matters of it is in the messages of the run, or in its ledger."""
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def tally(results: Mapping[str, int]) -> str:

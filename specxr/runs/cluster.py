@@ -7,18 +7,28 @@ whatever is computed next.
 from __future__ import annotations
 
 import json
+import logging
 import os
+import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
 import dask
+from dask.system import CPU_COUNT
 from distributed import Client
 from distributed.comm.addressing import parse_address, parse_host_port
 from distributed.comm.registry import backends
+from distributed.system import MEMORY_LIMIT
+
+from specxr.processes import check_importable, check_limits, cores, memory_left
 
 CONNECT_SECONDS = 10.0
 _DEFAULT_PORT = 8786
+_LOG = logging.getLogger(__name__)
 
 
 def local(n_workers: int | None = None, memory_limit: str | float = "auto") -> Client:
@@ -38,21 +48,60 @@ def local(n_workers: int | None = None, memory_limit: str | float = "auto") -> C
     distributed.Client
         Client of these workers. They end when it is closed, or when its ``with`` block is left.
     """
+    n_workers = n_workers or cores()
+    check_importable("specxr.run (specxr.cluster.local)")
+    check_limits(n_workers)
+    if memory_limit == "auto":  # Dask's share of the machine, unless the limits of the process allow less
+        memory_limit = min(MEMORY_LIMIT / CPU_COUNT, memory_left())
+    _LOG.info("starting %d workers ...", n_workers)
     # A few seconds after a worker has died, Dask closes its nanny for good if no worker of the same name is there. This
     # also happens where the next worker has died as well and is being started again; nannies need no such help. Dask
     # reads the option when a worker dies, so that it cannot be set for this call alone.
     dask.config.set({"distributed.deploy.lost-worker-timeout": "7 days"})
-    # A block whose worker dies has failed once, because the run counts the failures, and not the scheduler.
-    with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
-        return Client(
-            n_workers=n_workers or cores(),
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=memory_limit,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            set_as_default=False,
-        )
+    settings = {
+        # A block whose worker dies has failed once, because the run counts the failures, and not the scheduler.
+        "distributed.scheduler.allowed-failures": 0,
+        # What a worker would log on the terminal is in the ledger, or in the run's own messages.
+        "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical",
+    }
+    with dask.config.set(settings):
+        with _interrupts_blocked():
+            client = Client(
+                n_workers=0,
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=memory_limit,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                silence_logs=logging.CRITICAL,
+                set_as_default=False,
+            )
+        try:
+            assert client.cluster is not None
+            client.cluster.scale(n_workers)
+            client.wait_for_workers(n_workers)
+        except BaseException:
+            client.close()
+            raise
+    return client
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Let no Ctrl-C reach the processes that threads which begin here start: they end when their nanny says so.
+
+    A process inherits the signals that are blocked from the thread that starts it.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # Where the first process of a program is started, Python starts this one before it, and unblocks the signals.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def cuda(**options: Any) -> Client:
@@ -150,8 +199,3 @@ def _check_answers(address: str) -> None:
         socket.create_connection(parse_host_port(location, _DEFAULT_PORT), CONNECT_SECONDS).close()
     elif scheme not in backends:
         raise ValueError(f"{scheme}:// is not a protocol of Dask")
-
-
-def cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

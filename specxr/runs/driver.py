@@ -6,14 +6,13 @@ import os
 import pickle
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import Any
-from uuid import uuid4
 
-from distributed import Client, Future
+from distributed import Client
 
 from specxr.cubes.labels import check_aligned
 from specxr.cubes.lock import Lock, check_free, hold
@@ -21,16 +20,19 @@ from specxr.cubes.schema import grid_of
 from specxr.cubes.store import open_cube
 from specxr.estimators.base import Estimator
 from specxr.inference import check_inputs, declare
+from specxr.processes import check_limits, cores
 from specxr.runs import cluster, ledger
-from specxr.runs.capacity import TICK_SECONDS, Threads, resources_of, wait_for_workers
+from specxr.runs.capacity import TICK_SECONDS, wait_for_workers
 from specxr.runs.forecast import forecast
 from specxr.runs.ledger import BlockRecord
+from specxr.runs.places import Here, OnCluster, Place
 from specxr.runs.plan import Plan, plan
 from specxr.runs.run import Run
 from specxr.runs.summary import Summary, follow, summarise
-from specxr.runs.worker import Task, run_task
+from specxr.runs.worker import Task
 
 MAX_ATTEMPTS = 3
+STARS_HERE = 2000  # so few stars are fitted in the time that worker processes need to start
 MAX_PICKLE = 100_000  # bytes of an estimator, which travels with every task
 _ANSWER_SECONDS = 5.0  # to fetch the answer of a block that is done
 
@@ -66,8 +68,9 @@ def run(
         Whether the model spectra are written as well: ``model(star, wavelength)`` and ``used``. They are as large as
         the cube.
     client : distributed.Client, optional
-        Client of the cluster whose workers fit. Without it, one process for each core of this machine is started
-        (`specxr.cluster.local`); a script then calls this under ``if __name__ == "__main__":``.
+        Client of the cluster whose workers fit. Without it, up to 2,000 stars are fitted in this process. For more,
+        one process for each core of this machine is started (`specxr.cluster.local`); a script then calls this under
+        ``if __name__ == "__main__":``.
     overwrite : bool, optional
         Whether a run of this name is replaced; it is removed when the new one starts.
     progress : callable, optional
@@ -104,19 +107,34 @@ def run(
         waiting = planned.waiting
         if not waiting:
             return _finish(this, summarise(this, planned.records))
-        with nullcontext(client) if client else cluster.local(min(cluster.cores(), len(waiting))) as client:
-            wait_for_workers(client, estimator, lock)
+        with _place(client, estimator, waiting, lock) as place:
             labels = declare(cube, estimator, spectra)
-            expected = forecast(this.path, cube, labels, waiting, client)
+            offer = place.offer()
+            expected = forecast(this.path, cube, labels, waiting, offer)
             if planned.begins:
                 this.begin(planned.header, labels)
             else:
                 this.grow(planned.header)
             check_aligned(this.labels, planned.header.stars_per_block)
-            summary = summarise(this, planned.records, expected, client.dashboard_link)
-            with closing(_fit(client, _tasks(this, planned), estimator, lock)) as attempts:
+            summary = summarise(this, planned.records, expected, offer.dashboard)
+            with closing(_fit(place, _tasks(this, planned), lock)) as attempts:
                 summary = follow(attempts, summary, progress)
         return _finish(this, summary)
+
+
+@contextmanager
+def _place(
+    client: Client | None, estimator: Estimator, waiting: Sequence[BlockRecord], lock: Lock
+) -> Iterator[Place]:
+    """Where blocks are fitted: on the cluster that is given, in this process, or on a cluster of this machine."""
+    slots = min(cores(), len(waiting))
+    if client is None and sum(block.n_stars for block in waiting) <= STARS_HERE:
+        check_limits()
+        yield Here(1 if estimator.device.startswith("cuda") else slots, estimator)
+        return
+    with nullcontext(client) if client else cluster.local(slots) as workers:
+        wait_for_workers(workers, estimator, lock)
+        yield OnCluster(workers, estimator)
 
 
 def _tasks(run: Run, planned: Plan) -> list[Task]:
@@ -127,55 +145,53 @@ def _tasks(run: Run, planned: Plan) -> list[Task]:
     ]
 
 
-def _fit(
-    client: Client, tasks: Iterable[Task], estimator: Estimator, lock: Lock
-) -> Generator[BlockRecord, None, None]:
+def _fit(place: Place, tasks: Sequence[Task], lock: Lock) -> Generator[BlockRecord, None, None]:
     """Yield the record of each attempt when it ends; a block that failed comes again.
 
-    As many blocks are under way as the workers have threads. Because no block waits behind another, a worker that dies
+    As many blocks are under way as the place fits at a time. Because no block waits behind another, a worker that dies
     takes no block with it that is not at fault, and the client holds few futures whatever the number of blocks. The
-    first block has the cluster to itself, for the forecast.
+    first of many blocks has the place to itself, for the forecast.
     """
     waiting = deque(tasks)
-    running: dict[Any, tuple[Future[Any], Task]] = {}
-    finished: SimpleQueue[Future[Any]] = SimpleQueue()
-    threads = Threads(client)
-    timed = False
-    prefix = f"specxr-{type(estimator).__name__.lower()}-{uuid4().hex[:8]}"
-    resources = resources_of(estimator)
+    running: dict[tuple[int, int], tuple[Any, Task]] = {}
+    finished: SimpleQueue[tuple[int, int]] = SimpleQueue()
+    timed = len(tasks) <= place.slots()
     try:
         while waiting or running:
-            slots = threads.count() if timed else min(threads.count(), 1)
+            slots = place.slots() if timed else min(place.slots(), 1)
             while waiting and len(running) < slots:
                 task = waiting.popleft()
-                key = (prefix, task.record.index, task.record.attempts)
-                # Resources are given here: an annotation of a collection is lost when Dask optimises its graph.
-                future = client.submit(run_task, task, estimator, key=key, pure=False, resources=resources)
-                running[key] = future, task
-                future.add_done_callback(finished.put)
+                attempt = task.record.index, task.record.attempts
+                running[attempt] = place.submit(task), task
+                _tell_when_done(*running[attempt], finished)
             lock.beat()
             try:
-                future = finished.get(timeout=TICK_SECONDS)
+                attempt = finished.get(timeout=TICK_SECONDS)
             except Empty:
                 continue
-            _, task = running[future.key]
+            future, task = running[attempt]
             try:
                 record = _record_of(future, task)
             except TimeoutError:
                 # The worker left with the answer. The scheduler has the block fitted again, and will say so.
-                future.add_done_callback(finished.put)
+                _tell_when_done(future, task, finished)
                 continue
-            del running[future.key]
+            del running[attempt]
             if record.state == ledger.FAILED:
                 waiting.append(replace(task, record=record))
-                threads.forget()  # the threads of a worker that died are not there any more
+                place.forget()  # the threads of a worker that died are not there any more
             timed = True
             yield record
     finally:
-        client.cancel([future for future, _ in running.values()])
+        place.cancel([future for future, _ in running.values()])
 
 
-def _record_of(future: Future[Any], task: Task) -> BlockRecord:
+def _tell_when_done(future: Any, task: Task, finished: SimpleQueue[tuple[int, int]]) -> None:
+    attempt = task.record.index, task.record.attempts
+    future.add_done_callback(lambda _: finished.put(attempt))
+
+
+def _record_of(future: Any, task: Task) -> BlockRecord:
     """Record of an attempt; the driver writes the records of those that failed.
 
     Raises

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import xarray as xr
 from dask.utils import format_bytes, format_time
-from distributed import Client
 
 from specxr.cubes.layout import star_bytes
 from specxr.cubes.locations import is_url
@@ -22,6 +21,25 @@ from specxr.vocabulary import STAR
 # (measured with LASP: 5.4, docs/performance.md).
 _BASE_MEMORY = 500e6
 _MEMORY_FACTOR = 6.0
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a place offers to a run.
+
+    Parameters
+    ----------
+    slots : int
+        Number of blocks that it fits at a time.
+    memory_limit : int
+        Memory that the fit of one block may use, with what its process needs [bytes]; 0 where there is no limit.
+    dashboard : str
+        Address of the Dask dashboard.
+    """
+
+    slots: int
+    memory_limit: int
+    dashboard: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,7 +94,7 @@ class Forecast:
 
 
 def forecast(
-    path: str, cube: xr.Dataset, labels: xr.Dataset, blocks: Sequence[BlockRecord], client: Client
+    path: str, cube: xr.Dataset, labels: xr.Dataset, blocks: Sequence[BlockRecord], offer: Offer
 ) -> Forecast:
     """Forecast what fitting some blocks of a cube will take.
 
@@ -90,16 +108,14 @@ def forecast(
         Labels of no star, which declare the variables (``specxr.inference.declare``).
     blocks : sequence of BlockRecord
         Blocks that are to be fitted.
-    client : distributed.Client
-        Client of the cluster.
+    offer : Offer
+        What the place offers where they are to be fitted.
 
     Raises
     ------
     ValueError
         A block does not fit into the memory of the workers, or the labels do not fit onto the disk.
     """
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    limits = [worker["memory_limit"] // worker["nthreads"] for worker in workers if worker["memory_limit"]]
     n_stars = sum(block.n_stars for block in blocks)
     stars_per_block = max(block.n_stars for block in blocks)
     memory_per_star = star_bytes(cube) * _MEMORY_FACTOR
@@ -107,9 +123,9 @@ def forecast(
         n_stars=n_stars,
         n_blocks=len(blocks),
         stars_per_block=stars_per_block,
-        n_workers=sum(worker["nthreads"] for worker in workers),
+        n_workers=offer.slots,
         memory=int(_BASE_MEMORY + memory_per_star * stars_per_block),
-        memory_limit=min(limits, default=0),
+        memory_limit=offer.memory_limit,
         disk=n_stars * _label_bytes(labels),
         disk_free=None if is_url(path) else shutil.disk_usage(os.path.dirname(path)).free,
     )

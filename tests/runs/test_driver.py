@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 
 import numpy as np
 import pytest
@@ -106,13 +107,49 @@ def test_labels_to_start_from_reach_the_estimator(client, path):
     assert Run.at(path, "a").read_header().start == "first"
 
 
-def test_without_a_client_workers_are_started_and_ended(path):
+def test_without_a_client_few_stars_are_fitted_in_this_process(path):
     summary = specxr.run(path, Mean(), name="a")
     assert summary.complete
-    workers = {block.worker for block in Run.at(path, "a").read_ledger().blocks}
-    assert not any(worker.endswith(f":{os.getpid()}") for worker in workers)
+    assert {block.worker for block in Run.at(path, "a").read_ledger().blocks} == {this_process()}
     specxr.write_labels(path, specxr.infer(open_cube(path), Mean()), "b")
     assert_same(path, "a", path, "b")
+
+
+def this_process():
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def test_without_a_client_workers_are_started_for_many_stars_and_ended(path, monkeypatch, caplog):
+    monkeypatch.setattr(runner, "STARS_HERE", 39)
+    monkeypatch.setattr(runner, "cores", lambda: 1)
+    with caplog.at_level("INFO", "specxr.runs"):
+        summary = specxr.run(path, Mean(), name="a")
+    assert caplog.messages == ["starting 1 workers ..."]
+    assert summary.complete
+    assert this_process() not in {block.worker for block in Run.at(path, "a").read_ledger().blocks}
+    specxr.run(path, Mean(), name="b")  # nothing of the first cluster is in the way
+    monkeypatch.setattr(runner, "STARS_HERE", 40)
+    specxr.run(path, Mean(), name="c")
+    assert_same(path, "a", path, "c")
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_a_run_in_this_process_is_as_safe_as_on_a_cluster(tmp_path, log, monkeypatch, slots):
+    monkeypatch.setattr(runner, "cores", lambda: slots)
+    path = write_fake_cube(tmp_path / "cube.zarr", faults={12: RAISE})
+    with pytest.raises(KeyboardInterrupt):
+        specxr.run(path, Mean(str(log)), name="a", progress=interrupt)
+    lock.check_free(path, "run-a")
+    done = [block.index for block in Run.at(path, "a").read_ledger().done]
+    assert 2 <= len(done) < 7
+    summary = specxr.run(path, Mean(str(log)), name="a")
+    assert [block.index for block in summary.quarantined] == [2]
+    assert fitted(log) == [0, 5, 15, 20, 25, 30, 35]  # each once, also what was under way at the Ctrl-C
+
+
+def interrupt(summary):
+    if summary.n_fitted == 10:
+        raise KeyboardInterrupt
 
 
 def test_a_sharded_cube_is_fitted_shard_by_shard(client, tmp_path):
