@@ -34,6 +34,8 @@ LABELS = ("teff", "logg", "feh")
 MILES_FWHM = 2.54  # Angstrom
 # The ELODIE emulator ends one pixel before LASP's own window does, in air.
 WINDOW, BLUE = (4210.0, 5690.0), (4210.0, 4500.0)
+# Both windows, with about as many coefficients of the polynomial for an Angstrom.
+WINDOWS = ((WINDOW, 50), (BLUE, 10))
 LEAST_WIDTH = 1.01  # times the least width of a run: such a star ended there
 
 
@@ -66,14 +68,18 @@ def fit(
     return labels[[*LABELS, "sigma", "chi2", "result"]].to_dataframe().reset_index(drop=True)
 
 
-def line_width(cube: xr.Dataset, table: pd.DataFrame, emulators: dict[str, PolynomialEmulator]) -> None:
+def line_width(
+    cube: xr.Dataset,
+    table: pd.DataFrame,
+    emulators: dict[str, PolynomialEmulator],
+    windows: Sequence[tuple[tuple[float, float], int]],
+) -> None:
     """Print shares that converged and that end at the least width, and differences from the official labels."""
     cool = (table["type"].isin(["F", "G"]) & (table["snrg"] > 50)).to_numpy()
     print(
         "LAMOST DR10: window, emulator, converged, F and G stars at the least width, inferred - official of these"
     )
-    # The polynomial has as many coefficients for an Angstrom in both windows.
-    for window, degree in ((WINDOW, 50), (BLUE, 10)):
+    for window, degree in windows:
         for name, emulator in emulators.items():
             found = fit(cube, emulator, window, degree)
             good = (found["result"] == 0).to_numpy()
@@ -149,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             pd.read_csv(SHARED / "lamost_dr10" / "labels.csv").set_index("obsid").loc[cube["obsid"].values]
         )
         broad = {"embedded": embedded, "as broad as MILES": as_broad_as_miles(embedded), "ELODIE": elodie}
-        line_width(cube, table.reset_index(), broad)
+        line_width(cube, table.reset_index(), broad, WINDOWS[1:] if options.small else WINDOWS)
         if not options.small:
             stelib(pair)
             m_dwarfs(path, pair)

@@ -20,7 +20,6 @@ BENCHMARKS = [
 RECIPES = sorted((ROOT / "recipes").glob("*.py"))
 # Its workers are processes, which must find its functions by importing it.
 OWN_PROCESS = {"bulk.py"}
-OPTIONS = {"build_default_emulator.py": ["--check"]}
 
 
 def run(path: Path, *arguments: str) -> None:
@@ -68,7 +67,7 @@ def test_a_benchmark_runs(path, folder, capsys):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_runs_and_writes_where_it_is_told(path, folder, capsys):
     out = folder / ("figure.png" if path.stem == "a_star_cost_maps" else "out")
-    run(path, "--small", "--out", str(out), *OPTIONS.get(path.name, ()))
+    run(path, "--small", "--out", str(out))
     assert capsys.readouterr().out
     assert list(folder.iterdir()) == [out]
 
