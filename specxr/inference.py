@@ -15,7 +15,7 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from specxr.cubes.schema import check_ivar, grid_of, validate, with_ivar
+from specxr.cubes.schema import as_cube, check_ivar, grid_of, with_ivar
 from specxr.estimators.base import Block, Estimator, Output
 from specxr.spectra.grid import Grid
 from specxr.vocabulary import (
@@ -62,7 +62,8 @@ def infer(
         The cube is not valid, the estimator cannot work on its grid or has no use for `start`, or `start` is of other
         stars.
     """
-    validate(cube)
+    cube = as_cube(cube)
+    check_estimator(estimator)
     grid = grid_of(cube)
     estimator.check(grid)
     check_inputs(cube, estimator, start is not None)
@@ -79,6 +80,18 @@ def infer(
     else:
         labels = _infer_block(pixels, estimator, grid, spectra)
     return _annotate(labels, cube, estimator, spectra)
+
+
+def check_estimator(estimator: object) -> None:
+    """Raise ``TypeError`` where this is no estimator, and say how to make one."""
+    if isinstance(estimator, type):
+        found, advice = f"the class {estimator.__name__}", f"Make one: {estimator.__name__}(...)."
+    elif not hasattr(estimator, "estimate"):
+        found = f"{estimator!r}" if isinstance(estimator, str) else f"a {type(estimator).__name__}"
+        advice = "Make one: specxr.LASP(), or specxr.open_estimator(...) with a name or the file of a model."
+    else:
+        return
+    raise TypeError(f"{found} was given as estimator; an estimator is required. {advice}")
 
 
 def check_inputs(cube: xr.Dataset, estimator: Estimator, start: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import xarray as xr
 
-from specxr.cubes.schema import check_ivar, grid_of, validate
+from specxr.cubes.schema import as_cube, check_ivar, grid_of
 from specxr.estimators.held_out import calibrate_by_folds
 from specxr.estimators.trained import Progress, Trained
 from specxr.spectra.training_set import NOT_LEARNT, TrainingSet
@@ -85,7 +85,7 @@ def training_set(cube: xr.Dataset, labels: Sequence[str] | None = None) -> Train
     TrainingSet
         The spectra in memory, not yet checked.
     """
-    validate(cube)
+    cube = as_cube(cube)
     if "normalisation" not in cube.attrs:
         raise ValueError(
             "the cube has no attribute 'normalisation'; spectra over their continuum are required, and how they were "

@@ -12,7 +12,7 @@ from numpy.polynomial import chebyshev, legendre
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from specxr.cubes.schema import check_ivar, grid_of, validate
+from specxr.cubes.schema import as_cube, check_ivar, grid_of
 from specxr.kernels.broadening import convolve, gaussian_kernel
 from specxr.spectra.line_spread import FWHM_TO_SIGMA, Arm, LineSpread, arm_coordinate
 from specxr.spectra.normalisation import within
@@ -82,7 +82,7 @@ def measure_widths(
     ValueError
         A label or velocity is not finite, or a velocity is too large.
     """
-    validate(cube)
+    cube = as_cube(cube)
     check_ivar(cube, "the measurement of the line spread")
     # A line spread as wide as the widest that is tried gives the template its margins.
     instrument = Instrument(

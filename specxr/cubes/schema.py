@@ -10,6 +10,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from specxr.cubes.given import check_is_dataset, check_obsids
+from specxr.cubes.integers import with_integers
+from specxr.cubes.units import angstroms_in, in_angstrom, in_units, is_quantity
 from specxr.spectra.grid import SAME_PIXEL, Grid
 from specxr.spectra.line_spread import LineSpread
 from specxr.spectra.pixels import faults, in_single
@@ -47,7 +50,9 @@ def make_cube(
         used. None if it is unknown everywhere; the cube then has no variable ``ivar``.
     wavelength : Grid or array_like, shape (wavelength,)
         Grid that all spectra share; it may have a line spread. Or the bare pixel centres [Angstrom] in steps of
-        log10 or of Angstrom, which are found; `medium` is then required.
+        log10 or of Angstrom, which are found; `medium` is then required. An astropy Quantity, or a variable of xarray
+        with the attribute ``units``, may be in any units of length. Other Quantities are converted as well, and
+        the flux of one keeps its units.
     mask : array_like of unsigned int, shape (star, wavelength), optional
         Bits of `specxr.vocabulary.MaskBit`; 0 is a good pixel. Pixels whose flux is not finite in float32 are masked as
         well; without `mask`, so are those whose inverse variance is zero, negative or infinite.
@@ -71,7 +76,10 @@ def make_cube(
     ValueError
         Shapes disagree, the pixels are not regular, or their medium is not given.
     """
-    grid = wavelength if isinstance(wavelength, Grid) else Grid.regular(wavelength, medium)
+    grid = wavelength if isinstance(wavelength, Grid) else Grid.regular(in_angstrom(wavelength), medium)
+    units: Any = getattr(flux, "unit", None) if is_quantity(flux) else None
+    if units is not None:
+        flux, ivar = in_units(flux, units, "flux"), in_units(ivar, units**-2, "ivar")
     arrays = _pixel_arrays(flux, ivar, mask)
     n_stars = arrays["flux"].shape[0] if arrays["flux"].ndim else 0
     obsid = np.arange(n_stars) if obsid is None else np.asarray(obsid)
@@ -91,6 +99,8 @@ def make_cube(
         known = VARIABLES.get(name)
         cube[name] = (STAR, _star_values(name, values), known.attrs if known else {})
     cube = cube.set_coords([name for name in IDENTITY if name in cube])
+    if units is not None:
+        cube = set_flux_units(cube, units.to_string())
     validate(cube)
     return cube
 
@@ -166,15 +176,41 @@ def check_ivar(cube: xr.Dataset, user: str) -> None:
 
 
 def validate(cube: xr.Dataset) -> None:
-    """Check that a dataset is a cube, from its metadata and its wavelengths; computes nothing lazy.
+    """Check that a dataset is a cube, from its metadata, its wavelengths and its obsids; computes nothing lazy.
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         With what was found, what is required and what to do.
     """
+    obsid = as_cube(cube).variables["obsid"]
+    if obsid.chunks is None:
+        check_obsids(np.asarray(obsid.values))
+
+
+def as_cube(cube: xr.Dataset) -> xr.Dataset:
+    """The dataset as a cube, for whoever is given one.
+
+    Parameters
+    ----------
+    cube : Dataset
+        A cube; its integers may have become floating point (`specxr.cubes.integers.with_integers`).
+
+    Returns
+    -------
+    Dataset
+        A cube that passes `validate` but for obsids that are there twice, which are not read.
+
+    Raises
+    ------
+    TypeError, ValueError
+        With what was found, what is required and what to do.
+    """
+    check_is_dataset(cube)
+    cube = with_integers(cube)
     _check_variables(cube)
     _check_grid(cube)
+    return cube
 
 
 def grid_of(cube: xr.Dataset) -> Grid:
@@ -247,7 +283,8 @@ def _check_variables(cube: xr.Dataset) -> None:
     if obsid.dims != (STAR,) or obsid.dtype.kind not in "iu":
         raise ValueError(
             f"obsid has dimensions {obsid.dims} and dtype {obsid.dtype}; integers along '{STAR}' are "
-            "required. Convert it with .astype('int64'), or number the stars."
+            "required. Convert it with .astype('int64'), or number the stars and keep names as another variable: "
+            "stars={'name': names}."
         )
 
 
@@ -264,6 +301,13 @@ def _check_grid(cube: xr.Dataset) -> None:
             "all stars share one grid. Resample the spectra to one grid first."
         )
     attrs = coordinate.attrs
+    factor = angstroms_in(attrs.get("units"))
+    if factor != 1.0:
+        raise ValueError(
+            f"wavelength.attrs['units'] is {attrs['units']!r}; Angstrom is required in a cube, with 'step' in log10 of "
+            "it or in it. Convert it: specxr.make_cube(cube.flux, cube.ivar, cube.wavelength, medium=...) does, or "
+            f"multiply the wavelengths by {factor:g} and set 'units' and 'step'."
+        )
     for name, allowed in {"medium": MEDIA, "sampling": SAMPLINGS}.items():
         if attrs.get(name) not in allowed:
             raise ValueError(
@@ -315,7 +359,10 @@ def _bare(values: Any) -> Any:
 
 
 def _star_values(name: str, values: Any) -> Any:
-    """Values of each star in the type of the vocabulary, if that loses no number."""
+    """Values of each star in the units and the type of the vocabulary, if that loses no number."""
+    values = in_units(
+        values, VARIABLES[name].units if name in VARIABLES else getattr(values, "unit", None), name
+    )
     values = _bare(values) if hasattr(values, "dtype") else np.asarray(values)
     # Strings go to object: Zarr v3 has no stable fixed-length string type (docs/design/cube.md).
     if values.dtype.kind in "US":

@@ -12,10 +12,11 @@ import xarray as xr
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from specxr.cubes.integers import with_integers
 from specxr.cubes.integrity import STARS_WRITTEN, CheckedStore
 from specxr.cubes.layout import Layout, choose_layout, describe_layout, layout_of, star_bytes
 from specxr.cubes.locations import PathLike, exists, is_group, join, open_store, reported, staged
-from specxr.cubes.schema import validate
+from specxr.cubes.schema import as_cube
 from specxr.vocabulary import IDENTITY, LABELS, SPECTRA, STAR, WAVELENGTH, fill_value
 
 # Chunks of the variables of each star: few files for ten million stars, and little to write anew for a new night.
@@ -46,7 +47,7 @@ def open_cube(path: PathLike) -> xr.Dataset:
     # What is true of the store is not true of a selection of it.
     cube.attrs.pop(STARS_WRITTEN, None)
     try:
-        validate(cube)
+        cube = as_cube(cube)
     except ValueError as error:
         raise ValueError(f"{path} is not a cube: {error}") from error
     # Dask blocks are the units of writing (shards where there are any): xarray alone would take inner chunks.
@@ -86,7 +87,7 @@ def write_cube(
     ValueError, FileExistsError
         The cube is not valid or has no stars, or something is at this path.
     """
-    validate(cube)
+    cube = as_cube(cube)
     size = star_bytes(cube)
     layout = Layout(star_chunk, star_shard) if star_chunk else choose_layout(cube.sizes[STAR], size)
     with staged(path, overwrite) as draft:
@@ -112,7 +113,7 @@ def write_labels(path: PathLike, labels: xr.Dataset, run: str, *, overwrite: boo
     cube = open_cube(path)
     check_run_name(run)
     _check_aligned(labels, cube)
-    labels = labels.drop_vars(IDENTITY, errors="ignore")
+    labels = with_integers(labels).drop_vars(IDENTITY, errors="ignore")
     rows = [name for name, variable in labels.data_vars.items() if STAR in variable.dims]
     layout = Layout(layout_of(open_group(path)).block)
     # Drafted beside the store: Zarr warns of what it does not know inside, were this process killed.

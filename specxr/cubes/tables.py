@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from specxr.content import check_writable, whole_file
+from specxr.cubes.integers import with_integers
 from specxr.vocabulary import DIAGNOSTICS, IDENTITY, LABEL, LABELS, STAR, Result, recommended
 
 SUFFIXES = (".csv", ".parquet", ".fits")
@@ -33,6 +34,7 @@ def label_table(labels: xr.Dataset) -> pd.DataFrame:
         that the fit converged and that no flag speaks against it; of LASP only runs with both checks (``clean`` and
         ``two_stage``) have it.
     """
+    labels = with_integers(labels)
     names = [name for label in LABELS for name in (label, f"{label}_err")]
     columns = [name for name in (*IDENTITY, *names, *DIAGNOSTICS, "limit") if name in labels.variables]
     # One computation for all columns, since one for each would fit the stars again and again.

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from numpy.typing import NDArray
 
-from specxr.plotting.style import BLUE, DATA, POINTS, VERMILION, axis_name, tidy
+from specxr.plotting.style import BLUE, DATA, POINTS, VERMILION, axis_name, check_table, tidy
 from specxr.validation.comparison import match, robust_scatter
 
 # The labels that differences are drawn against.
@@ -49,6 +49,8 @@ def plot_comparison(
     -------
     Figure or SubFigure
     """
+    check_table(a, "a")
+    check_table(b, "b")
     joined = match(a, b, on, labels)
     rows = [name.removesuffix("_a") for name in joined.columns if name.endswith("_a")]
     against = [name for name in _AGAINST if name in rows]

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
 
-from specxr.plotting.style import POINTS, SEQUENTIAL, axis_name, tidy
+from specxr.plotting.style import POINTS, SEQUENTIAL, axis_name, check_table, tidy
 
 
 def plot_kiel(labels: pd.DataFrame, ax: Axes | None = None, title: str = "") -> Axes:
@@ -26,6 +26,7 @@ def plot_kiel(labels: pd.DataFrame, ax: Axes | None = None, title: str = "") -> 
     -------
     Axes
     """
+    check_table(labels)
     if ax is None:
         ax = Figure(figsize=(5.6, 4.5), layout="constrained").subplots()
     stars = labels[["teff", "logg", "feh"]].dropna()

@@ -8,7 +8,18 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
 
-from specxr.plotting.style import BLUE, DATA, FAINT, GREEN, ORANGE, POINTS, VERMILION, axis_name, tidy
+from specxr.plotting.style import (
+    BLUE,
+    DATA,
+    FAINT,
+    GREEN,
+    ORANGE,
+    POINTS,
+    VERMILION,
+    axis_name,
+    check_table,
+    tidy,
+)
 from specxr.published.hot_stars import KIEL_BIN
 from specxr.validation.recovery import recovery_by_snr, recovery_on_kiel, recovery_table
 from specxr.vocabulary import LABELS, Result
@@ -30,6 +41,8 @@ def plot_recovery(labels: pd.DataFrame, truth: pd.DataFrame, figure: FigureBase 
     -------
     Figure or SubFigure
     """
+    check_table(labels)
+    check_table(truth, "truth")
     bins = recovery_table(labels, truth).iloc[:-1]
     names = [name for name in LABELS if f"{name}_bias" in bins]
     converged = (labels["result"] == Result.CONVERGED.name.lower()).to_numpy()

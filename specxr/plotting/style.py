@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase, SubFigure
 
@@ -33,6 +34,15 @@ def axis_name(label: str, prefix: str = "") -> str:
     """Symbol and units of a label of the vocabulary, as the name of an axis."""
     known = LABELS[label]
     return f"{prefix}{_SYMBOLS.get(label, known.long_name)} [{known.units}]"
+
+
+def check_table(labels: object, name: str = "labels") -> None:
+    """Raise ``TypeError`` where labels that are to be drawn are no table, and say how to make one."""
+    if not isinstance(labels, pd.DataFrame):
+        raise TypeError(
+            f"a {type(labels).__name__} was given as {name}; a pandas.DataFrame with one row for each star is "
+            "required. Make one of labels of `infer` or `open_labels`: specxr.label_table(labels)."
+        )
 
 
 def tidy(ax: Axes) -> None:

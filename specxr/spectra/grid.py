@@ -18,6 +18,14 @@ SAME_PIXEL = 0.05
 # one that is measured on its spectra differ by about that.
 _SAME_POWER = 0.15
 
+# What wavelengths of stars would be in other units: name, lowest and highest value.
+_LOOKS = (
+    ("log10 of Angstrom", 3.3, 4.6),
+    ("metres", 1e-8, 1e-3),
+    ("microns", 0.1, 50.0),
+    ("nm", 150.0, 2600.0),
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Grid:
@@ -167,8 +175,8 @@ class Grid:
         stop = first + self.wavelength.size
         if first < 0 or stop > other.wavelength.size:
             raise ValueError(
-                f"the cube covers {other.span}; {what} was trained on {self.span}, which is required. Train on the "
-                "cube's range."
+                f"the cube covers {other.described}; {what} was trained on {self.span}, which is required. Train on "
+                "the cube's range."
             )
         departure = float(np.abs(position - first - np.arange(self.wavelength.size)).max())
         if departure > SAME_PIXEL:
@@ -200,6 +208,14 @@ class Grid:
     def span(self) -> str:
         """First and last wavelength, to print."""
         return f"{self.wavelength[0]:.1f}-{self.wavelength[-1]:.1f} Angstrom"
+
+    @property
+    def described(self) -> str:
+        """First and last wavelength and their medium, to print, and what they look like if that is not Angstrom."""
+        first, last = self.wavelength[[0, -1]]
+        looks = next((name for name, low, high in _LOOKS if low <= first and last <= high), "")
+        hint = f", which looks like {looks}: wavelengths in Angstrom are required" if looks else ""
+        return f"{first:.6g}-{last:.6g} Angstrom in {self.medium}{hint}"
 
     @property
     def fingerprint(self) -> str:

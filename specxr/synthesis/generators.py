@@ -14,7 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from specxr.cubes.schema import grid_of, make_cube, validate
+from specxr.cubes.schema import as_cube, grid_of, make_cube
 from specxr.emulators.polynomial import PolynomialEmulator
 from specxr.spectra.grid import Grid
 from specxr.spectra.line_spread import LineSpread
@@ -103,7 +103,7 @@ class Library:
     """
 
     def __init__(self, cube: xr.Dataset, labels: tuple[str, ...], name: str = "library") -> None:
-        validate(cube)
+        cube = as_cube(cube)
         missing = [label for label in labels if label not in cube.variables]
         if missing or not labels:
             raise ValueError(

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from specxr.cubes.schema import check_ivar, validate
+from specxr.cubes.schema import as_cube, check_ivar
 from specxr.spectra.pixels import usable
 from specxr.transforms.blocks import Arrays, map_spectra, replace_spectra
 from specxr.vocabulary import STAR, UNUSABLE
@@ -40,7 +40,7 @@ def degrade(cube: xr.Dataset, snr: ArrayLike, *, seed: int = 0) -> xr.Dataset:
     ValueError
         The cube is not valid, or a ratio is not positive.
     """
-    validate(cube)
+    cube = as_cube(cube)
     check_ivar(cube, "specxr.transforms.degrade")
     shape = (cube.sizes[STAR],)
     ratios = np.asarray(snr, dtype="f8")

@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from specxr.cubes.schema import validate, with_ivar
+from specxr.cubes.schema import as_cube, with_ivar
 from specxr.kernels.pseudo_continuum import divide_by_continuum
 from specxr.spectra.normalisation import Normalisation, within
 from specxr.spectra.pixels import usable
@@ -40,7 +40,7 @@ def normalise(cube: xr.Dataset, recipe: Normalisation) -> xr.Dataset:
     ValueError
         The cube is not valid, or it is normalised already.
     """
-    validate(cube)
+    cube = as_cube(cube)
     if "normalisation" in cube.attrs:
         raise ValueError(
             f"the cube is normalised already ({cube.attrs['normalisation']}); flux in the survey's units is required. "

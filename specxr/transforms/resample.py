@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from specxr.cubes.schema import grid_of, grid_variable, validate, with_ivar
+from specxr.cubes.schema import as_cube, grid_of, grid_variable, with_ivar
 from specxr.kernels.refraction import convert_medium
 from specxr.kernels.resampling import Resampling
 from specxr.spectra.grid import Grid
@@ -63,7 +63,7 @@ def resample(cube: xr.Dataset, grid: Grid) -> xr.Dataset:
     new pixels are not independent: sums over many of them have more noise than their inverse variances say. Pixels
     that are not usable are bridged by straight lines first.
     """
-    validate(cube)
+    cube = as_cube(cube)
     cube = with_ivar(cube)
     own = grid_of(cube)
     new_grid = replace(grid, line_spread=grid.line_spread or own.line_spread)
@@ -86,7 +86,7 @@ def resample(cube: xr.Dataset, grid: Grid) -> xr.Dataset:
     out = out[[*SPECTRA, *(name for name in out.data_vars if name not in SPECTRA)]]
     step = f"specxr.resample: {grid.sampling} step {grid.step:g}, {grid.medium}, {grid.span}"
     out = out.assign_attrs(schema_version=CUBE_SCHEMA_VERSION, history=with_step(cube, step))
-    validate(out)
+    as_cube(out)
     return out
 
 

@@ -9,7 +9,8 @@ import torch
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from specxr.cubes.schema import grid_of, validate, with_ivar
+from specxr.cubes.schema import as_cube, grid_of, with_ivar
+from specxr.cubes.units import in_units
 from specxr.kernels.broadening import convolve
 from specxr.kernels.shift import TAPS, shift_kernel
 from specxr.spectra.pixels import usable
@@ -49,7 +50,7 @@ def to_rest(cube: xr.Dataset, velocity: str | ArrayLike = "rv") -> xr.Dataset:
     variance of one pixel is 0.86 to 1 times what its inverse variance says, depending on the fraction of a pixel of the
     shift; that of a sum over many pixels is what their inverse variances say, since the weights add up to 1.
     """
-    validate(cube)
+    cube = as_cube(cube)
     grid = grid_of(cube)
     ln_step = grid.ln_step
     if REMOVED in cube.variables:
@@ -83,6 +84,7 @@ def _velocities(cube: xr.Dataset, velocity: str | ArrayLike) -> NDArray[np.float
                 f"velocity of each star [km/s] is required. Add it: cube['{velocity}'] = ('{STAR}', values)."
             )
         velocity = cube[velocity].values
+    velocity = in_units(velocity, "km/s", name)
     values = np.asarray(velocity, dtype="f8")
     if values.shape != (cube.sizes[STAR],):
         raise ValueError(

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from specxr.cubes.schema import validate
+from specxr.cubes.schema import as_cube
 from specxr.transforms.blocks import with_step
 from specxr.vocabulary import STAR, WAVELENGTH
 
@@ -36,7 +36,7 @@ def select(
     ValueError
         The cube is not valid, an obsid is not in it or not unique, or less than two pixels are left.
     """
-    validate(cube)
+    cube = as_cube(cube)
     steps = []
     out = cube
     if stars is not None:
@@ -55,7 +55,7 @@ def select(
         out = out.isel({WAVELENGTH: slice(int(first), int(stop))})
         steps.append(f"{low:g}-{high:g} Angstrom")
     out = out.assign_attrs(history=with_step(cube, f"specxr.transforms.select: {', '.join(steps) or 'all'}"))
-    validate(out)
+    as_cube(out)
     return out
 
 

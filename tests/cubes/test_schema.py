@@ -34,7 +34,10 @@ BROKEN = {
     "other name": (lambda c: c.rename(star="row"), r"\('row', 'wavelength'\)"),
     "signed mask": (lambda c: c.assign(mask=c.mask.astype("int32")), "int32.*unsigned"),
     "integer flux": (lambda c: c.assign(flux=c.flux.astype("int32")), "int32.*floating"),
-    "float obsid": (lambda c: c.assign_coords(obsid=c.obsid.astype("f8")), "float64.*astype"),
+    "float obsid": (
+        lambda c: c.assign_coords(obsid=c.obsid + 0.5),
+        "obsid is floating point.*integers are required",
+    ),
     "no medium": (with_attr("medium", None), "medium.*None.*'vacuum', 'air'"),
     "unknown medium": (with_attr("medium", "water"), "'water'"),
     "unknown sampling": (with_attr("sampling", "ln"), "'ln'.*'log10', 'linear'"),

@@ -210,10 +210,10 @@ class LASP:
         needed = needed_pixels(self.degree)
         if n_pixel <= needed:
             raise ValueError(
-                f"{n_pixel} pixels of the cube lie in the window {self.window[0]:g}-{self.window[1]:g} A"
-                f" ({self._emulator.medium}); more than {needed} are required, two for each coefficient"
-                f" of a polynomial of degree {self.degree} and for each of {N_PARAMETERS} labels. Widen `window`, or"
-                " lower `degree`."
+                f"{n_pixel} pixels of the cube, which covers {grid.described}, lie in the window {self.window[0]:g}-"
+                f"{self.window[1]:g} A ({self._emulator.medium}); more than {needed} are required, two for"
+                f" each coefficient of a polynomial of degree {self.degree} and for each of {N_PARAMETERS} labels."
+                " Widen `window`, or lower `degree`."
             )
         self._emulator.check_coverage(grid[pixels].edges, grid.medium)
         if self.vsini:
