@@ -128,7 +128,7 @@ def test_bad_cubes_and_grids_are_refused_before_anything_is_computed(cube, lasp)
     with pytest.raises(ValueError, match="medium"):
         specxr.infer(air, lasp)
     red = cube.isel(wavelength=slice(1390, None))
-    with pytest.raises(ValueError, match="pixels of the cube lie in the window"):
+    with pytest.raises(ValueError, match="pixels of the cube, .* lie in the window"):
         specxr.infer(red, lasp)
 
 

@@ -143,7 +143,7 @@ def test_wrong_options_and_grids_are_refused_before_anything_is_computed():
         LASP(dtype="float16")
     with pytest.raises(ValueError, match="window .* is empty"):
         LASP(window=(5700, 4200))
-    with pytest.raises(ValueError, match="0 pixels of the cube lie in the window"):
+    with pytest.raises(ValueError, match="0 pixels of the cube, .* lie in the window"):
         LASP(window=(9200, 9300)).check(GRID)
     linear = Grid(np.arange(4000, 6000.0), "vacuum", "linear", 1.0)
     with pytest.raises(ValueError, match="log10"):
