@@ -1,6 +1,6 @@
 """Print which share of labels lies within their errors: 68 % is right. And the floors that errors lack.
 
-    python tests/benchmarks/coverage.py [--shared ../shared]
+    python tests/benchmarks/error_coverage.py [--shared ../shared]
 
 It uses repeat visits of LAMOST DR8, simulated spectra of S/N 10 to 200 whose labels are known, and the official labels
 of LAMOST DR10 at S/N_g > 20 for the floors of hot stars; LASP, Clean. Of a pair of visits the difference is compared
