@@ -1,8 +1,8 @@
 """What the formal errors of LASP leave out, by temperature, measured with `specxr.calibration.floors`.
 
 At high S/N formal errors go to zero, and what remains are errors of wavelengths, of the model and of the shape.
-``tests/benchmarks/error_coverage.py`` prints these numbers: below 7,000 K they are those of repeat visits (LAMOST DR8), above
-it those of the official labels (DR10), which are larger there.
+``tests/benchmarks/error_coverage.py`` prints these numbers: below 7,000 K they are those of repeat visits (LAMOST DR8),
+above it those of the official labels (DR10), which are larger there.
 """
 
 from __future__ import annotations
