@@ -4,7 +4,9 @@
     python recipes/build_default_emulator.py --check
 
 The recipe reads the MILES library, the ELODIE emulator and the LAMOST DR10 spectra with their official labels in the
-folder that the environment variable SPECXR_SHARED names, unless options say otherwise. With ``--check`` it makes
+folder that the environment variable SPECXR_SHARED names, unless options say otherwise. The library is version 9.1
+(http://miles.iac.es) as an .npz file with the arrays name, sptype, teff_logg_feh (star, 3), wave_air [Angstrom] and
+flux (star, wavelength). With ``--check`` it makes
 nothing: it measures the embedded emulator on LAMOST DR10, and ``--out`` has no effect. Expected time: five minutes on
 one core; ``--small`` takes some seconds. docs/design/emulators.md gives the reasons for each step.
 """
