@@ -104,16 +104,30 @@ def _check(cube: str) -> None:
     from specxr.cubes.integrity import damaged_chunks
     from specxr.cubes.store import list_runs, open_group
 
-    root = open_group(cube)
-    groups = [root, *(root.require_group(f"labels/{run}") for run in list_runs(cube))]
+    root, runs = open_group(cube), list_runs(cube)
+    groups = [root, *(root.require_group(f"labels/{run}") for run in runs)]
     found = 0
     for group in groups:
         for damage in damaged_chunks(group):
             typer.echo(str(damage), err=True)
             found += 1
+    for run in runs:
+        for stars in _lost_stars(cube, run):
+            typer.echo(f"labels '{run}' of the stars {stars} are lost or damaged", err=True)
+            found += 1
     if found:
         raise ValueError(f"{found:,} chunks of {cube} are lost or damaged (above); none is required. {_MEND}")
     typer.echo("every chunk is there and has its checksum")
+
+
+def _lost_stars(cube: str, name: str) -> list[str]:
+    """Stars whose labels the ledger of a run that is not complete has, and the store has not."""
+    from specxr.runs.run import Run
+
+    run = Run.at(cube, name)
+    if run.labels.attrs.get("complete") or run.read_header() is None:
+        return []
+    return [f"{block.star_start} to {block.star_stop - 1}" for block in run.damaged(run.read_ledger().done)]
 
 
 def _cube_table(path: str, cube: Any) -> Table:

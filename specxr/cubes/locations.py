@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
@@ -19,6 +19,7 @@ from zarr.abc.store import Store
 from zarr.storage import LocalStore, ObjectStore
 
 from specxr.cubes.integrity import CheckedStore
+from specxr.cubes.secrets import hidden_secrets
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as Bucket
@@ -57,6 +58,54 @@ class RemoteStore(ObjectStore[Any]):
 
     def __str__(self) -> str:
         return self.url
+
+    # Whatever a store answers passes here on its way to messages, tracebacks, ledgers and reports.
+
+    async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
+        """Read an object, or a part of it."""
+        with hidden_secrets():
+            return await super().get(key, prototype, byte_range)
+
+    async def get_partial_values(self, prototype: Any, key_ranges: Any) -> Any:
+        """Read parts of objects."""
+        with hidden_secrets():
+            return await super().get_partial_values(prototype, key_ranges)
+
+    async def exists(self, key: str) -> bool:
+        """Whether there is such an object."""
+        with hidden_secrets():
+            return await super().exists(key)
+
+    async def set(self, key: str, value: Any) -> None:
+        """Write an object."""
+        with hidden_secrets():
+            await super().set(key, value)
+
+    async def set_if_not_exists(self, key: str, value: Any) -> None:
+        """Write an object unless it exists."""
+        with hidden_secrets():
+            await super().set_if_not_exists(key, value)
+
+    async def delete(self, key: str) -> None:
+        """Remove an object."""
+        with hidden_secrets():
+            await super().delete(key)
+
+    async def _list(self, prefix: str | None = None) -> AsyncIterator[Any]:  # type: ignore[override]
+        with hidden_secrets():
+            async for entry in super()._list(prefix):
+                yield entry
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:  # type: ignore[override]
+        """Names in a folder."""
+        with hidden_secrets():
+            async for name in super().list_dir(prefix):
+                yield name
+
+    async def getsize(self, key: str) -> int:
+        """Size of an object [bytes]."""
+        with hidden_secrets():
+            return await super().getsize(key)
 
 
 def is_url(path: PathLike) -> bool:
@@ -152,13 +201,13 @@ def reported(path: PathLike) -> Iterator[None]:
     from obstore.exceptions import BaseError
 
     try:
-        yield
+        with hidden_secrets():
+            yield
     except BaseError as error:
         if isinstance(error, FileNotFoundError):
             raise
-        reason = str(error).split("\n\nDebug source:")[0]
         raise ConnectionError(
-            f"{path} cannot be reached: {reason}; a bucket that exists and credentials that allow this are "
+            f"{path} cannot be reached: {error}; a bucket that exists and credentials that allow this are "
             "required. Check the URL and the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, "
             "AWS_ENDPOINT_URL; docs/stores.md)."
         ) from error
@@ -318,9 +367,9 @@ def _connect(url: str) -> Bucket:
             "pip install 'specxr[s3]'."
         ) from error
     try:
-        return from_url(url, retry_config=_RETRIES)
+        with hidden_secrets():
+            return from_url(url, retry_config=_RETRIES)
     except BaseError as error:
-        reason = str(error).split("\n\nDebug source:")[0]
         raise ValueError(
-            f"{url} cannot be opened: {reason}; a URL such as s3://bucket/cube.zarr is required. Correct it."
+            f"{url} cannot be opened: {error}; a URL such as s3://bucket/cube.zarr is required. Correct it."
         ) from error

@@ -114,7 +114,7 @@ def run(
             if planned.begins:
                 this.begin(planned.header, labels)
             else:
-                this.grow(planned.header)
+                this.grow(planned.header, planned.lost)
             check_aligned(this.labels, planned.header.stars_per_block)
             summary = summarise(this, planned.records, expected, offer.dashboard)
             with closing(_fit(place, _tasks(this, planned), lock)) as attempts:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
@@ -22,6 +23,8 @@ from specxr.runs.ledger import BlockRecord, Header
 from specxr.runs.run import Run
 from specxr.vocabulary import SPECTRA, STAR, START
 
+_LOG = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -35,11 +38,14 @@ class Plan:
         Records of all blocks: those that are done as they are, the others as if they had never been tried.
     begins : bool
         Whether the run begins, rather than continues.
+    lost : sequence of BlockRecord
+        Records of the blocks that were done, and whose labels are lost or damaged since.
     """
 
     header: Header
     records: list[BlockRecord]
     begins: bool
+    lost: Sequence[BlockRecord] = ()
 
     @property
     def waiting(self) -> list[BlockRecord]:
@@ -85,8 +91,14 @@ def plan(
         _check_no_labels(run, overwrite)
         return Plan(header, _records(header, obsid, []), begins=True)
     done = _done(run, begun, header, obsid)
+    lost = run.damaged(done)
+    for record in lost:
+        _LOG.info(
+            "labels of the stars %d to %d are lost or damaged ...", record.star_start, record.star_stop - 1
+        )
+        done.remove(record)
     header = replace(header, token=begun.token, stars_per_block=begun.stars_per_block)
-    return Plan(header, _records(header, obsid, done), begins=False)
+    return Plan(header, _records(header, obsid, done), begins=False, lost=lost)
 
 
 def _header(run: Run, cube: xr.Dataset, estimator: Estimator, start: str | None, spectra: bool) -> Header:
@@ -107,9 +119,16 @@ def _header(run: Run, cube: xr.Dataset, estimator: Estimator, start: str | None,
 
 
 def _check_no_labels(run: Run, overwrite: bool) -> None:
-    # A run that was killed while its variables were declared has no labels yet.
-    if overwrite or not run.exists or run.labels.attrs.get("complete") is False:
+    if overwrite or not run.exists:
         return
+    if run.labels.attrs.get("complete") is False:
+        if not run.has_labels:  # a run that was killed while its variables were declared
+            return
+        raise FileExistsError(
+            f"{run} is not complete, and its ledger, which says what is done, is lost or damaged; without it every "
+            f"star would be fitted again. Restore {run.path}/labels/{run.name}/ledger from a copy, begin the run anew "
+            "with overwrite=True (--overwrite), or choose another name."
+        )
     raise FileExistsError(
         f"{run.path} has labels '{run.name}' that no run made; a run continues only what a run began. Choose another "
         "name, or replace them with overwrite=True (--overwrite)."

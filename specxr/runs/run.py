@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -11,12 +14,21 @@ import numpy as np
 import xarray as xr
 import zarr
 from numpy.typing import NDArray
+from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.core.sync import sync
+from zarr.errors import ZarrUserWarning
 
-from specxr.cubes.integrity import STARS_WRITTEN
+from specxr.content import short_fingerprint
+from specxr.cubes.integrity import STARS_WRITTEN, DamagedChunkError
 from specxr.cubes.labels import declare_labels, resize_labels
 from specxr.cubes.locations import is_url, reported
-from specxr.cubes.store import array_of, check_run_name, open_group, run_names
+from specxr.cubes.store import array_of, check_run_name, dims_of, open_group, run_names, write_unit
 from specxr.runs.ledger import LEDGER_VERSION, BlockRecord, Header, Ledger
+from specxr.vocabulary import STAR, WAVELENGTH
+
+# What Zarr raises for a record, or for metadata, that are not what was written.
+_DAMAGE = (DamagedChunkError, ValueError, TypeError, RuntimeError, AttributeError)
+_READ_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -90,6 +102,15 @@ class Run:
     # The labels
 
     @property
+    def has_labels(self) -> bool:
+        """Whether labels of any star were written."""
+        with warnings.catch_warnings(
+            action="ignore", category=ZarrUserWarning
+        ):  # of what is left of a ledger
+            arrays = [array for _, array in self.labels.arrays()]
+        return any(array.nchunks_initialized for array in arrays if STAR in dims_of(array))
+
+    @property
     def labels(self) -> zarr.Group:
         """The group of the labels."""
         return self._group(f"labels/{self.name}")
@@ -122,22 +143,62 @@ class Run:
             chunks=(1,),
             dtype="string",
             fill_value="",
+            compressors=(ZstdCodec(level=0), Crc32cCodec()),
             dimension_names=["block"],
         )
         # The attributes are written last and in one piece: they say that the ledger and the labels are complete.
-        ledger.attrs.put(asdict(header))
+        ledger.attrs.put(_as_attributes(header))
 
-    def grow(self, header: Header) -> None:
-        """Make room for stars that were appended to the cube; the run is then not complete."""
+    def grow(self, header: Header, again: Sequence[BlockRecord] = ()) -> None:
+        """Make room for stars that were appended to the cube; the run is then not complete.
+
+        Parameters
+        ----------
+        header : Header
+            What the run fits from now on.
+        again : sequence of BlockRecord
+            Blocks that were done and are to be fitted again, of which nothing is recorded any more.
+        """
+        for block in again:
+            self._blocks[block.index] = ""
         resize_labels(self.labels, header.n_stars)
         self._blocks.resize((header.n_blocks,))
-        self.ledger.attrs.put(asdict(header))
+        self.ledger.attrs.put(_as_attributes(header))
 
     def complete(self) -> None:
         """Record that every star has its labels."""
         header = self.read_header()
         assert header is not None
         self.labels.attrs.update({"complete": True, STARS_WRITTEN: header.n_stars})
+
+    def damaged(self, blocks: Sequence[BlockRecord]) -> list[BlockRecord]:
+        """Of some blocks that are done, those with labels that are lost or damaged.
+
+        Of model spectra, which are as large as the cube, it is seen only whether they are there.
+        """
+        arrays = [array for _, array in self.labels.arrays() if STAR in dims_of(array)]
+
+        async def is_sound(block: BlockRecord, limit: asyncio.Semaphore) -> bool:
+            for array in arrays:
+                metadata: Any = array.metadata  # of Zarr v3, which has keys of chunks
+                index = (block.star_start // write_unit(array), *[0] * (array.ndim - 1))
+                place = array.store_path / metadata.encode_chunk_key(index)
+                async with limit:
+                    try:
+                        spectra = WAVELENGTH in dims_of(array)
+                        found = await place.exists() if spectra else await place.get() is not None
+                    except DamagedChunkError:
+                        return False
+                if not found:
+                    return False
+            return True
+
+        async def look() -> list[bool]:
+            limit = asyncio.Semaphore(_READ_AT_ONCE)
+            return await asyncio.gather(*(is_sound(block, limit) for block in blocks))
+
+        with reported(self.path):
+            return [block for block, sound in zip(blocks, sync(look()), strict=True) if not sound]
 
     # The ledger
 
@@ -162,10 +223,13 @@ class Run:
                 f"{self.path} has no ledger of a run '{self.name}' (runs: {', '.join(self.names()) or 'none'}); a run "
                 "that `specxr.run` (`specxr infer`) made is required. Choose one of these, or make one."
             )
+        try:
+            texts: list[str | None] = [str(text) for text in np.asarray(self._blocks[:])]
+        except _DAMAGE:  # of some records: all others are good
+            texts = [self._read_text(index) for index in range(self._blocks.shape[0])]
         # A ledger that has just grown may have more records than the header says.
-        records = zip(header.blocks, np.asarray(self._blocks[:]), strict=False)
         return Ledger(
-            header, [BlockRecord.from_json(str(text)) if text else block for block, text in records]
+            header, [_record(text, block) for block, text in zip(header.blocks, texts, strict=False)]
         )
 
     def read_header(self) -> Header | None:
@@ -178,20 +242,33 @@ class Run:
         """
         try:
             attrs: dict[str, Any] = dict(self.ledger.attrs)
-        except (KeyError, FileNotFoundError):
+            self._blocks  # noqa: B018  without its records, a ledger is lost
+            version = int(attrs["ledger_version"])
+        except (KeyError, FileNotFoundError, *_DAMAGE):
             return None
-        version = attrs.get("ledger_version")
-        if not isinstance(version, int) or version > LEDGER_VERSION:
+        if version > LEDGER_VERSION:
             raise ValueError(
                 f"the ledger of {self} has version {version}; version {LEDGER_VERSION} or an older one is required by "
                 "this specxr. Install a newer specxr, or choose another name for the run."
             )
-        return Header(**attrs)
+        checksum = attrs.pop("checksum", None)
+        try:
+            header = Header(**attrs)
+        except TypeError:
+            return None
+        return header if checksum in (None, _checksum(header)) else None
 
     def read_record(self, index: int) -> BlockRecord | None:
-        """Read what is recorded of a block; None where nothing is recorded."""
-        text = str(self._blocks[index])
-        return BlockRecord.from_json(text) if text else None
+        """Read what is recorded of a block; None where nothing is recorded, or the record is damaged."""
+        nothing = BlockRecord(index, 0, 0)
+        record = _record(self._read_text(index), nothing)
+        return None if record is nothing else record
+
+    def _read_text(self, index: int) -> str | None:
+        try:
+            return str(self._blocks[index])
+        except _DAMAGE:
+            return None
 
     def write_record(self, record: BlockRecord) -> None:
         """Write the record of a block."""
@@ -209,3 +286,20 @@ class Run:
 
 def _values(group: zarr.Group, name: str, stars: slice) -> NDArray[Any]:
     return np.asarray(array_of(group, name)[stars])
+
+
+def _as_attributes(header: Header) -> dict[str, Any]:
+    return {**asdict(header), "checksum": _checksum(header)}
+
+
+def _checksum(header: Header) -> str:
+    return short_fingerprint(asdict(header))
+
+
+def _record(text: str | None, block: BlockRecord) -> BlockRecord:
+    """Record of a block; where nothing is recorded, or the record is damaged, as if it had not been tried."""
+    try:
+        record = BlockRecord.from_json(text) if text else block
+    except (ValueError, TypeError):
+        return block
+    return record if record.index == block.index else block
