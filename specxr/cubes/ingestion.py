@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import current_process
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +20,7 @@ from specxr.cubes.lock import check_no_writer, hold
 from specxr.cubes.reading import read_tasks
 from specxr.cubes.schema import grid_of
 from specxr.cubes.store import open_cube, open_group
+from specxr.processes import check_importable, cores
 from specxr.readers.base import Failure, Reader, SurveyBlock
 from specxr.readers.registry import open_reader
 from specxr.vocabulary import SPECTRA, VARIABLES, WAVELENGTH
@@ -117,7 +117,6 @@ def ingest(
         Another process appends to the cube, or writes labels of a run to one that is to be replaced.
     """
     start = time.perf_counter()
-    _check_main()
     _check_options(mode=mode, duplicates=duplicates, existing=existing)
     reader = open_reader(survey) if isinstance(survey, str) else survey
     files = find_files(paths)
@@ -247,21 +246,13 @@ def _read_all(
     size = max(1, STARS_PER_TASK // max(1, reader.stars_per_file))
     tasks = [files[i : i + size] for i in range(0, len(files), size)]
     done = 0
-    for blocks in read_tasks(survey, tasks, min(workers or _cores(), len(tasks))):
+    workers = min(workers or cores(), len(tasks))
+    if workers > 1:
+        check_importable("ingest")
+    for blocks in read_tasks(survey, tasks, workers):
         done = min(done + size, len(files))
         for block in blocks:
             yield done, block
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _check_main() -> None:
-    # A process that reads files imports the script that called ingest; without a guard, that calls ingest again. The
-    # process which waits for it then says so, once.
-    if getattr(current_process(), "_inheriting", False):
-        raise SystemExit(1)
 
 
 def _check_options(**options: str) -> None:

@@ -87,9 +87,8 @@ class _Processes:
             answer: list[SurveyBlock] | Exception = connection.recv()
         except (EOFError, OSError) as error:
             raise RuntimeError(
-                "a process that reads files ended early; processes that stay, and can import the calling script, are "
-                'required. Call ingest under `if __name__ == "__main__":`, see that there is enough memory, or use '
-                "workers=1."
+                "a process that reads files ended early; processes that stay are required. See that there is enough "
+                "memory, and that this script can be imported, or use workers=1."
             ) from error
         finally:
             self._idle.put(connection)

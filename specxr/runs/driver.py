@@ -19,7 +19,7 @@ from specxr.cubes.lock import Lock, check_free, hold
 from specxr.cubes.schema import grid_of
 from specxr.cubes.store import open_cube
 from specxr.estimators.base import Estimator
-from specxr.inference import check_inputs, declare
+from specxr.inference import check_estimator, check_inputs, declare
 from specxr.processes import check_limits, cores
 from specxr.runs import cluster, ledger
 from specxr.runs.capacity import TICK_SECONDS, wait_for_workers
@@ -98,6 +98,7 @@ def run(
     """
     this = Run.at(store, name)
     cube = open_cube(this.path)
+    check_estimator(estimator)
     estimator.check(grid_of(cube))
     check_inputs(cube, estimator, start is not None)
     _check_travels(estimator)

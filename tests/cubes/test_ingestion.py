@@ -202,7 +202,8 @@ def test_a_script_without_guard_is_told_so(folder, tmp_path):
     command = [sys.executable, str(script), str(folder), str(tmp_path / "c.zarr")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert 'Call ingest under `if __name__ == "__main__":`' in done.stderr.splitlines()[-1]
+    assert "script.py, line 4, calls ingest without a guard" in done.stderr.splitlines()[-1]
+    assert done.stderr.count("Traceback") == 1  # of this script, and of none that reads files
     assert sorted(os.listdir(tmp_path)) == ["script.py", "spectra"]
 
 

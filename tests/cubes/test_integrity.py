@@ -115,6 +115,16 @@ def test_an_ingested_cube_knows_its_chunks(write_lamost, tmp_path, monkeypatch, 
         open_cube(path).flux.load()
 
 
+def test_names_in_a_cube_are_no_markup(tiny_cube, tmp_path):
+    path = tmp_path / "cube.zarr"
+    write_cube(tiny_cube.assign_attrs(survey="[bold]s[/wrong]"), path)
+    labels = xr.Dataset(RESULT, coords={"obsid": tiny_cube.obsid}, attrs={"estimator": "[red]e[/nope]"})
+    write_labels(path, labels, "lasp")
+    shown = ok("info", path)
+    assert "[bold]s[/wrong]" in shown
+    assert "[red]e[/nope]" in shown
+
+
 def test_the_command_says_what_is_damaged(stored):
     assert "every chunk is there" in ok("info", stored, "--check")
     (stored / "obsid" / "c" / "0").unlink()

@@ -58,7 +58,7 @@ def test_what_is_no_cube_is_named(given, advice, tmp_path):
         )
 
 
-def test_a_class_or_a_name_is_no_estimator(tiny_cube):
+def test_a_class_or_a_name_is_no_estimator(tiny_cube, tmp_path):
     for given, found in (
         (specxr.LASP, "the class LASP was given"),
         ("lasp", "'lasp' was given"),
@@ -67,6 +67,9 @@ def test_a_class_or_a_name_is_no_estimator(tiny_cube):
         with pytest.raises(TypeError) as error:
             specxr.infer(tiny_cube, given)
         one_line(error, found, "an estimator is required. Make one: ")
+    write_cube(tiny_cube, tmp_path / "c.zarr")
+    with pytest.raises(TypeError, match="the class LASP was given"):
+        specxr.run(tmp_path / "c.zarr", specxr.LASP, name="a")
 
 
 def test_figures_are_drawn_of_tables(tiny_cube):
