@@ -23,7 +23,7 @@ from specxr.estimators.emulated.normalise import observe_normalised
 from specxr.estimators.model_file import Model
 from specxr.estimators.observe import Observed
 from specxr.estimators.outputs import Inferred, assemble, blanked, model_spectra, outputs_of
-from specxr.estimators.quality import Judge, Quality, Spectra
+from specxr.estimators.quality import Judge, Quality
 from specxr.estimators.trained import Progress, Trained
 from specxr.kernels.least_squares import LANES
 from specxr.spectra.grid import Grid
@@ -257,11 +257,11 @@ class Emulated(Trained):
     def _judge(self, observed: Observed, fitted: Fitted, model: Callable[[Tensor], Tensor]) -> Quality:
         """What the residuals say of the fits."""
 
-        def spectra(index: Tensor) -> Spectra:
+        def spectra(index: Tensor) -> tuple[Tensor, ...]:
             flux, weight = observed.flux[index], observed.weight[index] * self._label_fit.inside
             used = weight > 0
             variance = torch.where(used, 1.0 / weight, torch.nan)
-            return Spectra(flux, model(index), torch.ones_like(flux), used, used, variance)
+            return flux, model(index), torch.ones_like(flux), used, used, variance
 
         judge = Judge(self.trained_model.grid, _MODEL_ERROR, len(self.labels) - len(self.held))
         return judge(spectra, fitted.parameters[:, 0])

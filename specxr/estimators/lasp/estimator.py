@@ -30,7 +30,7 @@ from specxr.estimators.lasp.prepare import Prepared, fit_window, prepare
 from specxr.estimators.lasp.solvers import SINGLE_START, SOLVERS
 from specxr.estimators.observe import Observed
 from specxr.estimators.outputs import assemble, model_spectra, outputs_of
-from specxr.estimators.quality import Judge, Quality, Spectra
+from specxr.estimators.quality import Judge, Quality
 from specxr.kernels.compiled.ready import make_ready
 from specxr.kernels.least_squares import LANES
 from specxr.spectra.grid import Grid
@@ -234,14 +234,13 @@ class LASP:
             rivals[Flag.CLEAN_DISAGREES] = first
         if self.two_stage:
             rivals[Flag.STAGES_DISAGREE] = fitter.second_stage(observed, fit)
-        quality = self._judge(block, prepared, observed, fit)
+        quality = self._judge(block, observed, fitter, fit)
         out = assemble(self.labels, observed, infer_labels(prepared, fit, rivals, quality, self.weighted))
         if not spectra:
             return out
 
         def model(index: Tensor) -> Tensor:
-            rows = fit.solution.parameters[index], observed.flux[index], fit.sqrt_weight[index]
-            return prepared.model.fit_shape(*rows)[1]
+            return fitter.models(observed, fit, index)[1]
 
         return out | model_spectra(block, observed, fit.sqrt_weight > 0, model, fitter.lanes)
 
@@ -256,21 +255,18 @@ class LASP:
             weighted=self.weighted,
         )
 
-    def _judge(self, block: Block, prepared: Prepared, observed: Observed, fit: Fit) -> Quality:
+    def _judge(self, block: Block, observed: Observed, fitter: Fitter, fit: Fit) -> Quality:
         """What the residuals say of the fits."""
-        ivar = torch.from_numpy(block.ivar[observed.star, prepared.pixels])
-        ivar = ivar.to(observed.scale.device) * observed.scale.square()
+        prepared = fitter.prepared
+        ivar = torch.from_numpy(block.ivar[observed.star, prepared.pixels]).to(observed.flux.device)
         padding = (0, observed.flux.shape[1] - prepared.n_pixel)
-        variance = torch.nn.functional.pad(
-            torch.where(ivar > 0, 1.0 / ivar, torch.nan), padding, value=torch.nan
-        )
 
-        def spectra(index: Tensor) -> Spectra:
-            flux, sqrt_weight = observed.flux[index], fit.sqrt_weight[index]
-            shape, model = prepared.model.fit_shape(fit.solution.parameters[index], flux, sqrt_weight)
-            usable = observed.sqrt_weight[index] > 0
-            rows = flux, model, shape.polynomial, sqrt_weight > 0, usable, variance[index].to(flux.dtype)
-            return Spectra(*rows)
+        def spectra(index: Tensor) -> tuple[Tensor, ...]:
+            polynomial, model = fitter.models(observed, fit, index)
+            known = torch.nn.functional.pad(ivar[index] * observed.scale[index].square(), padding)
+            variance = torch.where(known > 0, 1.0 / known, torch.nan)
+            used, usable = fit.sqrt_weight[index] > 0, observed.sqrt_weight[index] > 0
+            return observed.flux[index], model, polynomial, used, usable, variance
 
         judge = Judge(prepared.grid, _MODEL_ERROR, self.degree + 1 + N_PARAMETERS)
         return judge(spectra, radial_velocity(prepared, fit))

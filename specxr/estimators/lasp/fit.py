@@ -14,6 +14,7 @@ from specxr.estimators.lasp.solvers import Problem, Solver
 from specxr.estimators.observe import Observed
 from specxr.kernels.clean import FORGIVEN_FIRST, FORGIVEN_LATER, clean
 from specxr.kernels.compiled.clean import LastFit, clean_round
+from specxr.kernels.compiled.evaluate import fill_models
 from specxr.kernels.compiled.fit import workspace_of
 from specxr.kernels.least_squares import Solution, in_lanes
 
@@ -106,12 +107,7 @@ class Fitter:
         if not len(observed.star):
             return fit
         shape = self._in_lanes(
-            lambda i: (
-                self.prepared.model.fit_shape(
-                    fit.solution.parameters[i], observed.flux[i], fit.sqrt_weight[i]
-                )[0].polynomial
-            ),
-            len(fit.sqrt_weight),
+            lambda index: self.models(observed, fit, index)[0], len(fit.sqrt_weight)
         ).clamp(min=LEAST_SHAPE)
         everyone = torch.arange(len(fit.sqrt_weight), device=fit.sqrt_weight.device)
         # All pixels have the same weight in the corrected flux.
@@ -119,6 +115,20 @@ class Fitter:
             self._again(observed.flux / shape, fit.sqrt_weight, fit.solution, everyone, TOLERANCE),
             fit.sqrt_weight,
         )
+
+    def models(self, observed: Observed, fit: Fit, star: Tensor) -> tuple[Tensor, Tensor]:
+        """Shape polynomials and models, with the polynomial, of some stars; both of shape (len(star), pixel)."""
+        rows = fit.solution.parameters[star], observed.flux[star], fit.sqrt_weight[star]
+        if star.device.type != "cpu":
+            shape, model = self.prepared.model.fit_shape(*rows)
+            return shape.polynomial, model
+        compiled = self.prepared.model.compiled
+        parameters, flux, sqrt_weight = (tensor.double().numpy() for tensor in rows)
+        both = np.empty((2, *flux.shape))
+        last = LastFit(parameters, flux, sqrt_weight, sqrt_weight)
+        fill_models(compiled, last, workspace_of(compiled), both[0], both[1])
+        polynomial, model = torch.from_numpy(both).to(rows[1].dtype)
+        return polynomial, model
 
     def _again(
         self, flux: Tensor, sqrt_weight: Tensor, solution: Solution, star: Tensor, tolerance: float

@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 
 from specxr.kernels.compiled.clean import LastFit, clean_round
+from specxr.kernels.compiled.evaluate import fill_models
 from specxr.kernels.compiled.fit import (
     CompiledModel,
     Jobs,
@@ -16,6 +17,7 @@ from specxr.kernels.compiled.fit import (
     workspace_of,
 )
 from specxr.kernels.compiled.model import EmulatorTables
+from specxr.kernels.compiled.residuals import N_MEASURES, Allowed, FittedSpectra, measure
 from specxr.kernels.compiled.shape import basis_of
 from specxr.kernels.compiled.starts import Bands, Matches, correlate
 
@@ -52,6 +54,11 @@ def make_ready(solver: str, clean: bool) -> None:
         descend_lm(model, jobs, space, ends)
     elif solver == "adam":
         descend_adam(model, jobs, space, ends)
+    last = LastFit(parameters, spectra, spectra, spectra)
+    fill_models(model, last, space, spectra, spectra)
+    chosen = spectra > 0
+    fitted = FittedSpectra(spectra, spectra, spectra, chosen, chosen, spectra)
+    allowed = Allowed(0.0, 0.0, 0.0, 0.0, 1, 1, 0.0, 0.0)
+    measure(fitted, allowed, np.empty((0, 1), np.int64), np.empty((0, N_MEASURES)))
     if clean:
-        last = LastFit(parameters, spectra, spectra, spectra)
         clean_round(model, last, star, 0.0, space, np.empty((0, _N_PIXEL), np.uint8))
