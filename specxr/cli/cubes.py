@@ -85,10 +85,17 @@ def info(
     ] = False,
 ) -> None:
     """Show what is in a cube: its size, its wavelengths, its runs, and how the fits of each run ended."""
-    from specxr.cubes.store import list_runs, open_cube, open_labels
+    from specxr.cubes.locations import readable
 
-    if check:
-        _check(cube)
+    with readable(cube):
+        if check:
+            _check(cube)
+        _show(cube)
+
+
+def _show(cube: str) -> None:
+    """Print what is in a cube."""
+    from specxr.cubes.store import list_runs, open_cube, open_labels
 
     spectra, runs = open_cube(cube), list_runs(cube)
     console = Console()

@@ -31,9 +31,11 @@ def report(
     overwrite: Overwrite = False,
 ) -> None:
     """Write a web page about a run: speed, results, labels, residuals, slow and failed blocks, versions."""
+    from specxr.cubes.locations import readable
     from specxr.runs.report import report as write_report
 
-    write_report(cube, name, out, estimator=model, overwrite=overwrite)
+    with readable(cube):
+        write_report(cube, name, out, estimator=model, overwrite=overwrite)
     typer.echo(f"report in {out}")
 
 
@@ -49,11 +51,13 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Write the labels of a run as a table with one row for each star."""
+    from specxr.cubes.locations import readable
     from specxr.cubes.store import open_labels
     from specxr.cubes.tables import check_output, label_table, write_table
 
     check_output(out, overwrite)
-    table = label_table(open_labels(cube, name))
+    with readable(cube):
+        table = label_table(open_labels(cube, name))
     write_table(table, out, overwrite=overwrite)
     typer.echo(f"{len(table):,} stars in {out}")
 

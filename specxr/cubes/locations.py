@@ -214,6 +214,22 @@ def reported(path: PathLike) -> Iterator[None]:
 
 
 @contextmanager
+def readable(path: PathLike) -> Iterator[None]:
+    """Turn whatever is raised where the metadata of a store are damaged into an error that names the store."""
+    try:
+        with reported(path):
+            yield
+    except (OSError, ValueError, MemoryError, ImportError):
+        raise
+    except Exception as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(
+            f"{path} cannot be read ({what}); a store as specxr wrote it is required. Restore it from a "
+            "copy, or write it anew."
+        ) from error
+
+
+@contextmanager
 def _room_named(path: PathLike) -> Iterator[None]:
     """Name the path where a disk is full: the system does not."""
     try:

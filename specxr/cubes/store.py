@@ -15,7 +15,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from specxr.cubes.integers import with_integers
 from specxr.cubes.integrity import STARS_WRITTEN, CheckedStore
 from specxr.cubes.layout import Layout, choose_layout, describe_layout, layout_of, star_bytes
-from specxr.cubes.locations import PathLike, exists, is_group, join, open_store, reported, staged
+from specxr.cubes.locations import PathLike, exists, is_group, join, open_store, readable, reported, staged
 from specxr.cubes.schema import as_cube
 from specxr.vocabulary import IDENTITY, LABELS, SPECTRA, STAR, WAVELENGTH, fill_value
 
@@ -40,6 +40,11 @@ def open_cube(path: PathLike) -> xr.Dataset:
         ``flux``, ``ivar``, ``mask`` are Dask arrays in blocks of stars as they are stored; the variables of
         each star are read when they are looked at. Passes `specxr.validate`.
     """
+    with readable(path):
+        return _open_cube(path)
+
+
+def _open_cube(path: PathLike) -> xr.Dataset:
     group = open_group(path)
     _check_settled(path, group)
     store = group.store
@@ -139,6 +144,11 @@ def open_labels(path: PathLike, run: str) -> xr.Dataset:
         Dask arrays over ``star``, in the order of the cube. Stars that were appended to the cube after the run
         have no labels yet: NaN, and `Result.NOT_FITTED` as ``result``.
     """
+    with readable(path):
+        return _open_labels(path, run)
+
+
+def _open_labels(path: PathLike, run: str) -> xr.Dataset:
     cube = open_cube(path)
     runs = list_runs(path)
     if run not in runs:

@@ -15,6 +15,7 @@ from typing import Any
 from distributed import Client
 
 from specxr.cubes.labels import check_aligned
+from specxr.cubes.locations import readable
 from specxr.cubes.lock import Lock, check_free, hold
 from specxr.cubes.schema import grid_of
 from specxr.cubes.store import open_cube
@@ -104,7 +105,8 @@ def run(
     _check_travels(estimator)
     check_free(this.path, "stars")
     with hold(this.path, this.lock) as lock:
-        planned = plan(this, cube, estimator, start=start, spectra=spectra, overwrite=overwrite)
+        with readable(this.path):
+            planned = plan(this, cube, estimator, start=start, spectra=spectra, overwrite=overwrite)
         waiting = planned.waiting
         if not waiting:
             return _finish(this, summarise(this, planned.records))

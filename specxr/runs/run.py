@@ -224,9 +224,9 @@ class Run:
                 "that `specxr.run` (`specxr infer`) made is required. Choose one of these, or make one."
             )
         try:
-            texts: list[str | None] = [str(text) for text in np.asarray(self._blocks[:])]
+            texts: list[str | None] = [str(text) for text in np.asarray(self._blocks[: header.n_blocks])]
         except _DAMAGE:  # of some records: all others are good
-            texts = [self._read_text(index) for index in range(self._blocks.shape[0])]
+            texts = [self._read_text(index) for index in range(header.n_blocks)]
         # A ledger that has just grown may have more records than the header says.
         return Ledger(
             header, [_record(text, block) for block, text in zip(header.blocks, texts, strict=False)]

@@ -1,5 +1,7 @@
 """Damage to labels and ledgers: it is noticed, fitted again where a run is called again, and never in the way."""
 
+import shutil
+
 import numpy as np
 import pytest
 from support.fakes import Mean
@@ -115,8 +117,6 @@ def test_a_record_of_something_else_counts_for_nothing(complete, text):
 
 @pytest.mark.parametrize("what", ["ledger", "ledger/zarr.json", "ledger/blocks", "a bit"])
 def test_a_run_whose_ledger_is_lost_does_not_start_from_zero_unasked(stopped, log, what):
-    import shutil
-
     place = stopped / "labels" / "a" / what
     if what == "a bit":
         file = stopped / "labels" / "a" / "ledger" / "zarr.json"
