@@ -19,7 +19,7 @@ from typing import Any
 
 import dask
 from dask.system import CPU_COUNT
-from distributed import Client
+from distributed import Client, Security
 from distributed.comm.addressing import parse_address, parse_host_port
 from distributed.comm.registry import backends
 from distributed.system import MEMORY_LIMIT
@@ -164,13 +164,15 @@ def slurm(jobs: int, *, cores: int, memory: str, walltime: str, **options: Any) 
     return Client(cluster, set_as_default=False)
 
 
-def connect(address: str) -> Client:
+def connect(address: str, security: Security | None = None) -> Client:
     """Connect to the scheduler of a running Dask cluster.
 
     Parameters
     ----------
     address : str
-        Address of the scheduler, such as ``tcp://node1:8786``, or path of its scheduler file.
+        Address of the scheduler, such as ``tls://node1:8786``, or path of its scheduler file.
+    security : distributed.Security, optional
+        Certificates of a cluster that asks for them; without it, those of the configuration of Dask (docs/running.md).
 
     Raises
     ------
@@ -181,7 +183,7 @@ def connect(address: str) -> Client:
         if os.path.isfile(address):
             address = json.loads(Path(address).read_text())["address"]
         _check_answers(address)
-        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False, security=security)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConnectionError(
             f"no Dask scheduler answers at '{address}' within {CONNECT_SECONDS:.0f} s ({error}); the address of a "

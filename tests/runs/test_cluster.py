@@ -209,3 +209,17 @@ def test_workers_that_die_again_and_again_are_not_given_up(client):
     from dask.utils import parse_timedelta
 
     assert parse_timedelta(dask.config.get("distributed.deploy.lost-worker-timeout")) > 24 * 3600
+
+
+def test_a_cluster_that_asks_for_certificates_is_reached_with_them(tmp_path):
+    from distributed import LocalCluster, Security
+
+    pytest.importorskip("cryptography", reason="it makes certificates for this test")
+    security = Security.temporary()
+    with LocalCluster(
+        n_workers=0, processes=False, protocol="tls", security=security, dashboard_address=":0"
+    ) as guarded:
+        with cluster.connect(guarded.scheduler_address, security=security) as client:
+            assert client.nthreads() == {}
+        with pytest.raises(ConnectionError, match="no Dask scheduler answers"):
+            cluster.connect(guarded.scheduler_address)
