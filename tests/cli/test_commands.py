@@ -309,7 +309,7 @@ def test_a_cube_in_the_wrong_medium(survey, tmp_path):
     assert "('vacuum', 'air')" in refused("infer", path)
 
 
-@pytest.mark.parametrize("missing", ["ivar", "mask", "flux", "obsid"])
+@pytest.mark.parametrize("missing", ["mask", "flux", "obsid"])
 def test_a_cube_without_a_variable(survey, tmp_path, missing):
     path = tmp_path / "cube.zarr"
     survey.drop_vars(missing).to_zarr(path, consolidated=False)
