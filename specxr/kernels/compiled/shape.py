@@ -236,6 +236,9 @@ def _solve(basis: Basis, flux: Array, space: ShapeWorkspace) -> None:
     step, coefficients, n = space.step[0], space.coefficients, basis.degree + 1
     for k in range(n):
         step[k] = space.sums[2, k] * space.scale[k]
+    # A star before this one may have left there what is not finite, and 0 times that is not 0.
+    for k in range(n, len(step)):
+        step[k] = 0.0
     solve_transposed(space.factor, space.inverse, space.step)
     solve_upper(space.factor, space.inverse, step)
     for k in range(n):

@@ -1,0 +1,60 @@
+"""Random searches over hostile numbers, options and types: one bad star never harms its block."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from support import hostile, zoo
+
+from specxr.estimators.emulated.hybrid import Hybrid
+from specxr.estimators.lasp.estimator import LASP
+from specxr.vocabulary import Result
+
+
+def with_options(one, rng):
+    """The estimator with options that are drawn at random."""
+    if isinstance(one, Hybrid):
+        return one
+    options = {"dtype": str(rng.choice(["float64", "float32"]))}
+    if isinstance(one, LASP):
+        options |= {name: bool(rng.random() < 0.5) for name in ("clean", "two_stage", "weighted")}
+        options |= {
+            "degree": int(rng.choice([0, 5, 50, 80])),
+            "quantile": float(rng.choice([0.05, 0.5, 0.95])),
+        }
+    elif rng.random() < 0.5:
+        options |= {"fixed": {"logg": 4.2}, "max_velocity": 100.0}
+    else:
+        options |= {"priors": {"feh": (0.0, 0.1)}}
+    return dataclasses.replace(one, **options)
+
+
+@pytest.mark.parametrize("name", [name for name in zoo.NAMES if name != "lasp adam"])
+@pytest.mark.parametrize("seed", range(4))
+def test_no_star_raises_harms_others_or_converges_to_no_number(name, seed):
+    rng = np.random.default_rng([seed, sum(map(ord, name))])
+    one = with_options(zoo.member(name).estimator, rng)
+    block, spoilt, kinds = hostile.hostile(zoo.member(name).block, rng)
+    out = one.estimate(block, spectra=True)
+    assert np.isin(out["result"], [int(code) for code in Result]).all()
+    converged = out["result"] == Result.CONVERGED
+    for key in (*one.labels, *(f"{label}_err" for label in one.labels), "chi2", "covariance"):
+        assert np.isfinite(out[key][converged]).all(), (key, kinds)
+    others = np.setdiff1d(np.arange(len(block.flux)), spoilt)
+    alone = one.estimate(zoo.rows(block, others), spectra=True)
+    for key, values in alone.items():
+        np.testing.assert_array_equal(out[key][others], values, err_msg=f"{key} beside {kinds}")
+
+
+def test_a_star_leaves_nothing_behind_for_the_next_one():
+    """In single precision the star is infinite; the workspace in which the next one begins must not keep that."""
+    block = zoo.member("lasp").block
+    flux = block.flux.copy()
+    flux[3] = 1e-30
+    flux[3, ::3] = 3e38
+    lasp = LASP(dtype="float32", degree=50)
+    out = lasp.estimate(dataclasses.replace(block, flux=flux))
+    assert out["result"][3] != Result.CONVERGED
+    wanted = lasp.estimate(zoo.rows(block, [4, 5]))
+    for key, values in wanted.items():
+        np.testing.assert_array_equal(out[key][[4, 5]], values, err_msg=key)
