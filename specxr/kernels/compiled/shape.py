@@ -222,6 +222,10 @@ def _polynomial(basis: Basis, coefficients: Array, space: ShapeWorkspace) -> Non
             p, q, r, s = table[i], table[i + 1], table[i + 2], table[i + 3]
             for h in range(len(part)):
                 part[h] += (a * p[h] + b * q[h]) + (c * r[h] + d * s[h])
+        for h in range(
+            n_pixel // 2 + 1, len(part)
+        ):  # where the coefficients are not finite, 0 times them is not 0
+            part[h] = 0
     even, odd = space.folded[0, 0], space.folded[1, 0]
     left, right = space.polynomial[: n_pixel // 2 + 1], space.polynomial[n_pixel - half + 1 : n_pixel][::-1]
     for h in range(len(left)):
@@ -236,7 +240,7 @@ def _solve(basis: Basis, flux: Array, space: ShapeWorkspace) -> None:
     step, coefficients, n = space.step[0], space.coefficients, basis.degree + 1
     for k in range(n):
         step[k] = space.sums[2, k] * space.scale[k]
-    # A star before this one may have left there what is not finite, and 0 times that is not 0.
+    # This star, or one before it, may have left there what is not finite, and 0 times that is not 0.
     for k in range(n, len(step)):
         step[k] = 0.0
     solve_transposed(space.factor, space.inverse, space.step)
