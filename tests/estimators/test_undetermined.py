@@ -11,6 +11,7 @@ from support import zoo
 import specxr
 from specxr.cubes.schema import make_cube
 from specxr.estimators.outputs import Inferred, assemble, blanked
+from specxr.estimators.quality import Quality
 from specxr.vocabulary import Result
 
 
@@ -57,9 +58,9 @@ def test_what_is_not_finite_is_not_converged():
     result = torch.zeros(n, dtype=torch.uint8)
     values, covariance = blanked(values, covariance.double(), result, torch.zeros(n, dtype=torch.bool))
     false, zero = torch.zeros((n, 2), dtype=torch.bool), torch.zeros(n, dtype=torch.int64)
-    inferred = Inferred(
-        values, covariance, false, false, zero.double(), zero + 100, zero, result, zero, n_window=100
-    )
+    quality = Quality(zero.double(), zero.double(), zero)
+    ends = (false, false, zero.double(), zero + 100, zero, result, zero)
+    inferred = Inferred(values, covariance, *ends, quality, n_window=100, n_whole=100.0)
     observed = SimpleNamespace(star=np.arange(n), result=np.zeros(n, "u1"), n_good=np.full(n, 100, "i4"))
     out = assemble(("teff", "logg"), observed, inferred)
     found = dict(zip(names, out["result"], strict=True))
