@@ -58,3 +58,37 @@ def test_a_star_leaves_nothing_behind_for_the_next_one():
     wanted = lasp.estimate(zoo.rows(block, [4, 5]))
     for key, values in wanted.items():
         np.testing.assert_array_equal(out[key][[4, 5]], values, err_msg=key)
+
+
+EMPTY = {
+    "no star": lambda b: zoo.rows(b, slice(0, 0)),
+    "one star": lambda b: zoo.rows(b, slice(0, 1)),
+    "all masked": lambda b: dataclasses.replace(b, mask=np.ones_like(b.mask)),
+    "all infinite": lambda b: dataclasses.replace(b, flux=np.full_like(b.flux, np.inf)),
+    "all zero": lambda b: dataclasses.replace(b, flux=np.zeros_like(b.flux)),
+    "not to be used": lambda b: dataclasses.replace(b, ivar=np.zeros_like(b.ivar)),
+    "one masked star": lambda b: dataclasses.replace(zoo.rows(b, slice(0, 1)), mask=np.ones_like(b.mask[:1])),
+}
+
+
+@pytest.mark.parametrize("name", zoo.NAMES)
+@pytest.mark.parametrize("clean", [False, True])
+def test_blocks_in_which_no_star_can_be_fitted(name, clean):
+    one = zoo.member(name).estimator
+    if clean and not isinstance(one, LASP):
+        return
+    if clean:
+        one = dataclasses.replace(one, clean=True, two_stage=True)
+    few = zoo.rows(zoo.member(name).block, slice(0, 3))
+    for kind, change in EMPTY.items():
+        block = change(few)
+        out = one.estimate(block, spectra=True)
+        for output in one.outputs:
+            assert len(out[output.name]) == len(block.flux)
+            assert out[output.name].dtype == np.dtype(output.dtype)
+        if kind not in ("no star", "one star"):
+            refused = np.isin(out["result"], [Result.TOO_FEW_PIXELS, Result.NON_FINITE, Result.SINGULAR])
+            bounded = (
+                out["result"] == Result.OUT_OF_BOUNDS
+            )  # a spectrum of zeros is one for a trained emulator
+            assert (refused | (bounded & (kind == "all zero"))).all(), (kind, out["result"])
