@@ -20,6 +20,9 @@ from specxr.emulators.arrays import Required
 from specxr.emulators.network import scaled_inputs
 from specxr.kernels.shape import padded
 
+# Largest rounding error [flux per unit of a scaled label] of derivatives that are summed in single precision.
+_ROUNDING = 1e-3
+
 
 @dataclass(frozen=True, eq=False)
 class KernelEmulator:
@@ -60,17 +63,21 @@ class KernelEmulator:
         return tuple(self.bounds)
 
     @cached_property
-    def _products(self) -> tuple[Tensor, list[tuple[float, Tensor]], Tensor, Tensor]:
+    def _products(self) -> tuple[Tensor, list[tuple[float, Tensor, Tensor]], Tensor, Tensor]:
         """Training labels and, for each gamma, its columns; where each pixel lies among them, and its intercept.
 
-        Stars and columns are filled up with zeros to round numbers, see ``kernels.shape``.
+        The columns are there twice: for the flux, and for its derivatives. Stars and columns are filled up with zeros
+        to round numbers, see ``kernels.shape``.
         """
         extra = padded(len(self.training)) - len(self.training)
         groups, pixels, start = [], torch.zeros_like(self.gamma, dtype=torch.int64), 0
         for gamma in torch.unique(self.gamma).tolist():
             members = torch.nonzero(self.gamma == gamma)[:, 0]
             width = padded(len(members))
-            groups.append((gamma, pad(self.dual[:, members], (0, width - len(members), 0, extra))))
+            dual = pad(self.dual[:, members], (0, width - len(members), 0, extra))
+            # Single precision halves the time, unless large weights of both signs leave little of it.
+            rounding = torch.finfo(torch.float32).eps * dual.abs().sum(0).max()
+            groups.append((gamma, dual, dual.float() if rounding < _ROUNDING else dual))
             pixels[members] = start + torch.arange(len(members), device=members.device)
             start += width
         unused = padded(len(pixels)) - len(pixels)
@@ -88,15 +95,15 @@ class KernelEmulator:
         away = inputs[:, :, None] - training.mT  # (star, label, training star)
         distance = away.square().sum(1, keepdim=True)
         # d exp(-gamma |t - t_i|^2) / dlabel = -2 gamma (t - t_i) dt/dlabel times itself.
-        factors = torch.cat((torch.ones_like(distance), -2.0 * away * slopes[:, :, None]), dim=1)
-        out = []
-        for gamma, dual in groups:
-            rows = torch.exp(-gamma * distance) * factors
-            rows[:, 1:] *= gamma
-            n_star, n_row, _ = rows.shape
-            out.append((rows.flatten(0, 1) @ dual).reshape(n_star, n_row, -1))
-        rows = torch.cat(out, dim=2).index_select(2, pixels)
-        return rows[:, 0] + intercept, rows[:, 1:]
+        factors = -2.0 * away * slopes[:, :, None]
+        flux, derivatives = [], []
+        for gamma, dual, slope in groups:
+            values = torch.exp(-gamma * distance)
+            flux.append(values[:, 0] @ dual)
+            rows = (gamma * values * factors).to(slope.dtype)
+            derivatives.append((rows.flatten(0, 1) @ slope).reshape(*rows.shape[:2], -1))
+        whole = torch.cat(flux, dim=1).index_select(1, pixels) + intercept
+        return whole, torch.cat(derivatives, dim=2).index_select(2, pixels).to(whole.dtype)
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> KernelEmulator:
         """The emulator in another precision, on another device."""

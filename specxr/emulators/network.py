@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -68,16 +69,22 @@ class NetworkEmulator:
         """Flux, shape (star, pixel), and its derivatives by the labels, shape (star, label, pixel)."""
         inputs, slopes = scaled_inputs(labels, self.labels, self.centre, self.unit)
         rows = torch.cat((inputs[:, None], torch.diag_embed(slopes)), dim=1)
-        last = len(self.weights) - 1
-        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            n_star, n_row, _ = rows.shape
+        n_star, n_row, _ = rows.shape
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             rows = (rows.reshape(n_star * n_row, -1) @ weight).reshape(n_star, n_row, -1)
             rows[:, 0] += bias
-            if i < last:
-                value, slope = ACTIVATIONS[self.activation](rows[:, 0])
-                rows = rows * slope[:, None]
-                rows[:, 0] = value
-        return rows[:, 0], rows[:, 1:]
+            value, slope = ACTIVATIONS[self.activation](rows[:, 0])
+            rows = rows * slope[:, None]
+            rows[:, 0] = value
+        flux = torch.addmm(self.biases[-1], rows[:, 0], self.weights[-1])
+        # An error of 1e-7 in the derivatives moves labels by far less than their errors.
+        slopes = rows[:, 1:].float().flatten(0, 1) @ self._single
+        return flux, slopes.reshape(n_star, n_row - 1, -1).to(flux.dtype)
+
+    @cached_property
+    def _single(self) -> Tensor:
+        """Weights of the last layer in single precision."""
+        return self.weights[-1].float()
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> NetworkEmulator:
         """The emulator in another precision, on another device."""

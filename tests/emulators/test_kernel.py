@@ -51,7 +51,10 @@ def test_flux_and_derivatives_are_those_of_the_formula():
     for i, star in enumerate(stars):
         torch.testing.assert_close(flux[i, :45], written_out(machine, star))
         wanted = torch.func.jacrev(lambda star: written_out(machine, star))(star)
-        torch.testing.assert_close(derivatives[i, :, :45], wanted.T)
+        # Sums are taken in single precision where it is enough.
+        torch.testing.assert_close(
+            derivatives[i, :, :45], wanted.T, rtol=0, atol=2e-6 * float(wanted.abs().max())
+        )
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])

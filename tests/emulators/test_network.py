@@ -65,7 +65,9 @@ def test_derivatives_are_those_of_automatic_differentiation(activation, seed, hi
         wanted = torch.autograd.functional.jacobian(
             lambda x: emulator.flux_and_derivatives(x[None])[0][0], labels[star], vectorize=True
         )
-        torch.testing.assert_close(derivatives[star], wanted.mT, rtol=1e-9, atol=1e-12)
+        largest = wanted.mT.abs().amax(dim=1, keepdim=True).clamp(min=1e-12)
+        # The last layer is multiplied in single precision.
+        torch.testing.assert_close(derivatives[star] / largest, wanted.mT / largest, rtol=0, atol=2e-5)
 
 
 @settings(max_examples=20)

@@ -103,6 +103,22 @@ def test_the_gradient_is_that_of_automatic_differentiation(fit):
     assert found.cost.sum().item() == pytest.approx(cost(start).item(), rel=1e-12)
 
 
+def test_the_compiled_equations_are_those_in_torch(fit):
+    flux, weight, truth = simulated(fit, 6, 5)
+    used = weight * fit.inside
+    point = fit.inward(truth)
+    point[0, 0], point[1, 0] = 0.0, 3.0  # kernels of one tap
+    star = torch.tensor([3, 0, 0, 5])
+    compiled, wanted = (
+        fit._equations(point[star], flux, used, star),
+        fit.linearise(point[star], flux[star], used[star]),
+    )
+    for name in ("cost", "gradient", "hessian", "extra"):
+        expected = getattr(wanted, name)
+        tolerance = {"rtol": 1e-12, "atol": 1e-12 * float(expected.abs().max())}
+        torch.testing.assert_close(getattr(compiled, name), expected, **tolerance)
+
+
 def test_the_matrix_is_the_gauss_newton_one(fit):
     flux, weight, truth = simulated(fit, 4, 2)
     point = fit.inward(truth)

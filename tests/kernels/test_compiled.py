@@ -5,9 +5,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from support.simulated import GRID
+from support.simulated import GRID, block_of, spectra
 
 from specxr import LASP
+from specxr.estimators.lasp.solvers import Problem, solve_lm
 from specxr.kernels import broadening, least_squares
 from specxr.kernels.clean import FORGIVEN_FIRST, clean
 from specxr.kernels.compiled import convolution, fit, model, shape
@@ -142,3 +143,32 @@ def test_templates_found_are_those_in_torch():
     torch.testing.assert_close(score.double(), expected[:, 0], atol=1e-5, rtol=1e-5)
     assert (best == expected[:, 1]).double().mean() > 0.99
     assert (shift == expected[:, 2]).double().mean() > 0.99
+
+
+def test_a_whole_fit_ends_where_that_in_torch_does():
+    lasp = LASP("default")
+    prepared = lasp.prepare(GRID)
+    truth = torch.from_numpy(points(12, False)).clamp(prepared.lower, prepared.upper)
+    inside = prepared.model.shape.inside
+    template = prepared.model.template(truth)
+    noise = torch.randn(template.shape, generator=torch.Generator().manual_seed(0))
+    flux = template * (1 + 0.02 * noise) * inside
+    sqrt_weight = inside.expand_as(flux).clone()
+    sqrt_weight[:4, 300:420] = 0  # gaps
+    problem = Problem(prepared.model, flux, sqrt_weight)
+    star, start = torch.arange(12), truth + prepared.lower.new_tensor([0.4, 0.1, 0.02, 0.1, 0.1])
+    bounds = prepared.lower, prepared.upper
+    ours = solve_lm(problem, star, start, *bounds, 1e-9, 64)
+    theirs = least_squares.levenberg_marquardt(problem.linearise, star, start, *bounds, lanes=64, rtol=1e-9)
+    torch.testing.assert_close(ours.cost, theirs.cost, rtol=1e-8, atol=0)
+    assert (ours.result == 0).all()
+
+
+def test_single_precision_is_fitted_in_double_on_a_cpu():
+    flux, *_ = spectra(6, seed=3, snr=30)
+    block = block_of(flux)
+    block.mask[:, 300:420] = 1  # a gap
+    single, double = (LASP("default", dtype=dtype).estimate(block) for dtype in ("float32", "float64"))
+    np.testing.assert_array_equal(single["result"], double["result"])
+    for name in ("rv", "teff", "logg", "feh"):
+        assert (abs(single[name] - double[name]) < 0.02 * double[f"{name}_err"]).all(), name

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from specxr.emulators.base import Emulator
 from specxr.kernels.compiled.convolution import convolve_rows
+from specxr.kernels.compiled.shifted import Equations, Shiftable, Weighed, fill_equations
 from specxr.kernels.least_squares import LANES, Linearisation, Solution, in_lanes, levenberg_marquardt
 from specxr.kernels.shape import padded
 from specxr.kernels.shift import TAPS, shift_kernel
@@ -151,7 +152,7 @@ class LabelFit:
         mean, strength = self._priors(n_star, priors or {})
 
         def evaluate(parameters: Tensor, star: Tensor) -> Linearisation:
-            point = self.linearise(parameters, flux[star], weight[star])
+            point = self._equations(parameters, flux, weight, star)
             return _with_priors(point, parameters, mean[star], strength[star])
 
         def begin(star: Tensor) -> Tensor:
@@ -196,6 +197,21 @@ class LabelFit:
         mixed = products[:, :, 1:]
         top = torch.cat((mu_mu[:, None, None], mixed.mT), dim=2)
         hessian = torch.cat((top, torch.cat((mixed, labels), dim=2)), dim=1)
+        return Linearisation(cost, gradient, hessian, cost[:, None])
+
+    def _equations(self, parameters: Tensor, flux: Tensor, weight: Tensor, star: Tensor) -> Linearisation:
+        """The same for some stars of a block; compiled for a CPU."""
+        if flux.device.type != "cpu":
+            return self.linearise(parameters, flux[star], weight[star])
+        rest, derivatives = self.emulator.flux_and_derivatives(parameters[:, 1:])
+        tensors = rest, derivatives, *shift_kernel(parameters[:, 0], self.reach)
+        emulated = Shiftable(*(tensor.contiguous().numpy() for tensor in tensors))
+        cost, n = torch.empty_like(parameters[:, 0]), parameters.shape[1]
+        gradient, hessian = torch.empty_like(parameters), parameters.new_empty((len(parameters), n, n))
+        observed = Weighed(flux.contiguous().numpy(), weight.contiguous().numpy())
+        fill_equations(
+            observed, star.numpy(), emulated, Equations(cost.numpy(), gradient.numpy(), hessian.numpy())
+        )
         return Linearisation(cost, gradient, hessian, cost[:, None])
 
     def _begin(self, flux: Tensor, weight: Tensor) -> Tensor:

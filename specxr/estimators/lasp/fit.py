@@ -96,7 +96,7 @@ class Fitter:
             active, used = active[changed], used[changed]
             if not len(active):
                 break
-            sqrt_weight[active] = torch.where(used, observed.sqrt_weight[active], 0.0)
+            sqrt_weight[active] = observed.sqrt_weight[active].mul_(used)
             seen = torch.cat((seen, ((sqrt_weight > 0) * key).sum(dim=1, keepdim=True)), dim=1)
             solution = self._again(observed.flux, sqrt_weight, solution, active, ROUGH_TOLERANCE)
         everyone = torch.arange(len(sqrt_weight), device=sqrt_weight.device)
