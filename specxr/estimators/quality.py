@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from specxr.kernels.compiled import residuals
-from specxr.kernels.least_squares import LANES
+from specxr.kernels.least_squares import LANES, in_steps
 from specxr.kernels.refraction import convert_medium
 from specxr.spectra.grid import Grid
 from specxr.vocabulary import SPEED_OF_LIGHT, Flag
@@ -98,10 +98,12 @@ class Judge:
         table = np.empty((len(rv), residuals.N_MEASURES))
         lanes = LANES[rv.device.type]
         for first in range(0, len(rv), lanes):
-            index = torch.arange(first, min(first + lanes, len(rv)), device=rv.device)
-            rows = [tensor.cpu().numpy() for tensor in spectra(index)]
+            n = min(lanes, len(rv) - first)
+            # Filled up to a step of lanes, so that every product of the model is rounded alike.
+            index = torch.arange(first, first + min(lanes, in_steps(n, rv.device)), device=rv.device)
+            rows = [tensor[:n].cpu().numpy() for tensor in spectra(index.clamp(max=len(rv) - 1))]
             rows = [row if row.dtype == bool else np.ascontiguousarray(row, "f8") for row in rows]
-            part = slice(first, first + len(index))
+            part = slice(first, first + n)
             residuals.measure(residuals.FittedSpectra(*rows), allowed, emission[part], table[part])
         columns = table.T
         values = torch.from_numpy(columns[[residuals.SNR, residuals.CHI2]]).to(rv.device)

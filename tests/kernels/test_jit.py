@@ -14,8 +14,9 @@ from specxr.kernels.compiled import clean, convolution, fit, linear, model, shap
 
 PACKAGE = Path(specxr.__file__).parent
 SCRIPT = """
+from specxr.kernels.compiled.callee import Argument
 from specxr.kernels.compiled.caller import caller
-print(caller(3.0), sum(caller.stats.cache_hits.values()), caller._cache.cache_path)
+print(caller(Argument(3.0)), sum(caller.stats.cache_hits.values()), caller._cache.cache_path)
 """
 CALLER = """
 from specxr.kernels.compiled.callee import callee
@@ -26,11 +27,17 @@ def caller(x):
     return callee(x) + 1.0
 """
 CALLEE = """
+from typing import NamedTuple
 from specxr.kernels.compiled.jit import inlined
 
+class {name}(NamedTuple):
+    x: float
+
+Argument = {name}
+
 @inlined
-def callee(x):
-    return {factor} * x
+def callee(argument):
+    return {factor} * argument.x
 """
 
 
@@ -41,7 +48,7 @@ def package(tmp_path):
     folder.mkdir(parents=True)
     (tmp_path / "specxr/__init__.py").touch()
     (folder / "caller.py").write_text(CALLER)
-    (folder / "callee.py").write_text(CALLEE.format(factor=2))
+    (folder / "callee.py").write_text(CALLEE.format(factor=2, name="Old"))
     shutil.copy(PACKAGE / "kernels/compiled/jit.py", folder)
     shutil.copy(PACKAGE / "vocabulary.py", tmp_path / "specxr")
     return folder
@@ -63,7 +70,7 @@ def test_it_is_read_from_disk_until_what_it_calls_changes(package):
     assert (value, hits, path) == (7.0, 0, package / "__pycache__")
     assert told == "specxr: compiling its kernels, once on this machine (about a minute)\n"
     assert call(package) == (7.0, 1, path, "")
-    (package / "callee.py").write_text(CALLEE.format(factor=5))
+    (package / "callee.py").write_text(CALLEE.format(factor=5, name="New"))
     assert call(package)[:2] == (16.0, 0)
 
 

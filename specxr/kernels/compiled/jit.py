@@ -42,10 +42,11 @@ def compiled(function: _Function) -> _Function:
     except RuntimeError:
         return cast(_Function, dispatcher)
     # Numba looks at the date of the function's own file. A function also holds what it calls, and constants, from
-    # other files: it is compiled again when the content of any of them changes.
+    # other files: it is compiled again when the content of any of them changes. The hash stands in the name of the
+    # file too, since a file of older code may name types that are there no more, and could then not be read.
     kept = dispatcher._cache
     index: Any = IndexDataCacheFile
-    kept._cache_file = index(kept.cache_path, kept._impl.filename_base, _content())
+    kept._cache_file = index(kept.cache_path, f"{kept._impl.filename_base}-{_content()[:12]}", _content())
     return cast(_Function, dispatcher)
 
 
