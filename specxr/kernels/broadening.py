@@ -33,7 +33,9 @@ def gaussian_kernel(mu: Tensor, sigma: Tensor, reach: int) -> tuple[Tensor, Tens
     derivatives : Tensor, shape (star, 2, tap)
         Derivatives with respect to mu and sigma.
     """
-    widest = min(int(torch.ceil(mu.abs() + TRUNCATION * sigma).max()), reach)
+    # A star whose parameters are no numbers gets a kernel of NaN, and has no part in the width that all share.
+    half = torch.nan_to_num(mu.abs() + TRUNCATION * sigma, nan=0.0).clamp(max=reach)
+    widest = min(int(torch.ceil(half).max()), reach)
     offset = torch.arange(-reach, reach + 1, dtype=mu.dtype, device=mu.device)
     z = (offset - mu[:, None]) / sigma[:, None]
     weight = torch.where(z.abs() <= TRUNCATION, torch.exp(-0.5 * z * z), 0.0)
@@ -83,7 +85,8 @@ def rotating_gaussian_kernel(mu: Tensor, square: Tensor, sigma: float, reach: in
     )
     share = share / share.sum()
     v = square.sqrt()[:, None, None]
-    widest = min(math.ceil(float((mu.abs() + v[:, 0, 0]).max()) + TRUNCATION * sigma), reach)
+    far = torch.nan_to_num(mu.abs() + v[:, 0, 0], nan=0.0).clamp(max=reach)
+    widest = min(math.ceil(float(far.max()) + TRUNCATION * sigma), reach)
     offset = torch.arange(-reach, reach + 1, dtype=mu.dtype, device=mu.device)
     z = (offset - mu[:, None, None] - v * node[:, None]) / sigma  # (star, node, tap)
     part = torch.where(z.abs() <= TRUNCATION, torch.exp(-0.5 * z * z), 0.0) * share[:, None]

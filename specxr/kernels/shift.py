@@ -33,7 +33,9 @@ def shift_kernel(shift: Tensor, reach: int) -> tuple[Tensor, Tensor]:
     sinc(x) cos^2(pi x / 2 a) at x = offset - shift, |x| < a, over its sum: a whole number of pixels moves a spectrum
     without touching it, and a constant stays one.
     """
-    widest = min(int(torch.ceil(shift.abs().max())) + TAPS, reach) if len(shift) else TAPS
+    # A star whose shift is no number gets a kernel of NaN, and has no part in the width that all share.
+    far = torch.nan_to_num(shift, nan=0.0).abs().clamp(max=reach)
+    widest = min(int(torch.ceil(far.max())) + TAPS, reach) if len(shift) else TAPS
     offset = torch.arange(-reach, reach + 1, dtype=shift.dtype, device=shift.device)
     x = offset - shift[:, None]
     inside = x.abs() < TAPS

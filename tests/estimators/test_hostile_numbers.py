@@ -4,10 +4,14 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from support import hostile, zoo
 
 from specxr.estimators.emulated.hybrid import Hybrid
 from specxr.estimators.lasp.estimator import LASP
+from specxr.kernels.broadening import gaussian_kernel, rotating_gaussian_kernel
+from specxr.kernels.least_squares import Solution
+from specxr.kernels.shift import shift_kernel
 from specxr.vocabulary import Result
 
 
@@ -92,3 +96,39 @@ def test_blocks_in_which_no_star_can_be_fitted(name, clean):
                 out["result"] == Result.OUT_OF_BOUNDS
             )  # a spectrum of zeros is one for a trained emulator
             assert (refused | (bounded & (kind == "all zero"))).all(), (kind, out["result"])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300])
+def test_kernels_of_a_star_without_numbers_leave_the_others_as_they_are(bad):
+    shift = torch.tensor([1.5, bad, -2.25], dtype=torch.float64)
+    width, speed = torch.ones(3, dtype=torch.float64), torch.full((3,), 4.0, dtype=torch.float64)
+    for kernel in (
+        lambda mu, keep: shift_kernel(mu, 30),
+        lambda mu, keep: gaussian_kernel(mu, width[keep], 30),
+        lambda mu, keep: rotating_gaussian_kernel(mu, speed[keep], 1.0, 30),
+    ):
+        kept = [0, 2]
+        for all_of_them, own in zip(kernel(shift, [0, 1, 2]), kernel(shift[kept], kept), strict=True):
+            margin = (all_of_them.shape[-1] - own.shape[-1]) // 2
+            inner = all_of_them[kept][..., margin : all_of_them.shape[-1] - margin]
+            assert torch.equal(inner, own)
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-320])
+def test_a_matrix_without_inverse_is_that_of_one_star(level):
+    """Its inverse would raise for all."""
+    slam = zoo.member("slam squared").estimator
+    fit = slam._label_fit
+    n = len(fit.names)
+    good = torch.eye(n, dtype=torch.float64) * 100
+    bad = good.clone()
+    bad[-1] = bad[:, -1] = level
+    bad[0, 1] = bad[1, 0] = 1e9
+    hessian = torch.stack((good, bad, good * np.nan, good))
+    start = torch.tensor([[0.0, *row] for row in fit._candidates[:4].tolist()], dtype=torch.float64)
+    zero = torch.zeros(4, dtype=torch.float64)
+    solution = Solution(start, zero, start, hessian, zero[:, None], zero.byte(), zero.short())
+    lower, upper = fit.lower.expand(4, -1), fit.upper.expand(4, -1)
+    out = fit._outward(solution, lower, upper)
+    assert torch.isfinite(out.covariance[[0, 3]]).all()
+    assert torch.isnan(out.covariance[[1, 2]]).all()

@@ -257,6 +257,8 @@ class LabelFit:
         scaled = torch.where(both, information * scale[:, :, None] * scale[:, None], 0.0)
         scaled.diagonal(dim1=-2, dim2=-1).copy_(torch.ones_like(scale))
         factor, failed = torch.linalg.cholesky_ex(scaled)
+        # The inverse of one matrix that has none would raise for all.
+        factor = torch.where((failed != 0)[:, None, None], torch.eye(factor.shape[-1]).to(factor), factor)
         inverse = torch.cholesky_inverse(factor) * scale[:, :, None] * scale[:, None]
         covariance = torch.where(both, inverse, 0.0)
         covariance[(failed != 0) | ~(known > 0).all(-1)] = torch.nan

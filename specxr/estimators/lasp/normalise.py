@@ -39,11 +39,12 @@ def observe_block(
         scale = np.array([_quantile(*star, quantile) for star in zip(flux, good, strict=True)])
         scaled = np.isfinite(scale) & (scale > 0)
         used = good & scaled[:, None]
-        over_scale = np.divide(flux, scale[:, None], out=np.zeros(flux.shape), where=used)
         sqrt_weight = used.astype("f8")
-        if weighted:
-            np.sqrt(ivar, out=sqrt_weight, where=used, casting="unsafe")
-            sqrt_weight *= np.where(scaled, scale, 0.0)[:, None]
+        with np.errstate(over="ignore"):  # what is beyond numbers ends as a fit that is not finite
+            over_scale = np.divide(flux, scale[:, None], out=np.zeros(flux.shape), where=used)
+            if weighted:
+                np.sqrt(ivar, out=sqrt_weight, where=used, casting="unsafe")
+                sqrt_weight *= np.where(scaled, scale, 0.0)[:, None]
         return Normalised(
             torch.from_numpy(over_scale),
             torch.from_numpy(sqrt_weight),
