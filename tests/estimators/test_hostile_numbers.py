@@ -114,16 +114,14 @@ def test_kernels_of_a_star_without_numbers_leave_the_others_as_they_are(bad):
             assert torch.equal(inner, own)
 
 
-@pytest.mark.parametrize("level", [0.0, 1e-320])
-def test_a_matrix_without_inverse_is_that_of_one_star(level):
+def test_a_matrix_without_inverse_is_that_of_one_star():
     """Its inverse would raise for all."""
     slam = zoo.member("slam squared").estimator
     fit = slam._label_fit
     n = len(fit.names)
     good = torch.eye(n, dtype=torch.float64) * 100
     bad = good.clone()
-    bad[-1] = bad[:, -1] = level
-    bad[0, 1] = bad[1, 0] = 1e9
+    bad[1, 2] = bad[2, 1] = 100  # two labels that are one: the last pivot is zero
     hessian = torch.stack((good, bad, good * np.nan, good))
     start = torch.tensor([[0.0, *row] for row in fit._candidates[:4].tolist()], dtype=torch.float64)
     zero = torch.zeros(4, dtype=torch.float64)
