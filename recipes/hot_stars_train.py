@@ -207,7 +207,7 @@ def judge_real(estimator: Emulated, cube: xr.Dataset, official: pd.DataFrame) ->
 
 def emulate(estimator: Emulated, labels: np.ndarray) -> np.ndarray:
     """Normalised flux of the trained emulator."""
-    flux = estimator.emulator.flux_and_derivatives(torch.from_numpy(labels))[0]
+    flux = estimator.emulator.flux(torch.from_numpy(labels))
     return flux[:, : estimator.model.n_pixel].numpy()
 
 

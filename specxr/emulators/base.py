@@ -26,6 +26,9 @@ class Emulator(Protocol):
     def bounds(self) -> Mapping[str, tuple[float, float]]:
         """The lowest and highest value of each label that the emulator is good for."""
 
+    def flux(self, labels: Tensor) -> Tensor:
+        """Flux, shape (star, pixel), without the time that its derivatives take."""
+
     def flux_and_derivatives(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Flux, shape (star, pixel), and its derivatives by the labels, shape (star, label, pixel).
 

@@ -88,6 +88,14 @@ class KernelEmulator:
             pad(self.intercept, (0, unused)),
         )
 
+    def flux(self, labels: Tensor) -> Tensor:
+        """Flux, shape (star, pixel)."""
+        inputs, _ = scaled_inputs(labels, self.labels, self.centre, self.unit)
+        training, groups, pixels, intercept = self._products
+        distance = (inputs[:, :, None] - training.mT).square().sum(1)
+        flux = [torch.exp(-gamma * distance) @ dual for gamma, dual, _ in groups]
+        return torch.cat(flux, dim=1).index_select(1, pixels) + intercept
+
     def flux_and_derivatives(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Flux, shape (star, pixel), and its derivatives by the labels, shape (star, label, pixel)."""
         inputs, slopes = scaled_inputs(labels, self.labels, self.centre, self.unit)

@@ -65,6 +65,13 @@ class NetworkEmulator:
         """Names of the labels, in the order in which they are given."""
         return tuple(self.bounds)
 
+    def flux(self, labels: Tensor) -> Tensor:
+        """Flux, shape (star, pixel)."""
+        value, _ = scaled_inputs(labels, self.labels, self.centre, self.unit)
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            value, _ = ACTIVATIONS[self.activation](value @ weight + bias)
+        return torch.addmm(self.biases[-1], value, self.weights[-1])
+
     def flux_and_derivatives(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Flux, shape (star, pixel), and its derivatives by the labels, shape (star, label, pixel)."""
         inputs, slopes = scaled_inputs(labels, self.labels, self.centre, self.unit)

@@ -170,15 +170,13 @@ def train_network(
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     emulator = units.emulator(recipe.activation, state.best)
-    return emulator, held_out_variance(emulator.flux_and_derivatives, held)
+    return emulator, held_out_variance(emulator.flux, held)
 
 
-def held_out_variance(
-    emulate: Callable[[Tensor], tuple[Tensor, Tensor]], held: TrainingSet
-) -> NDArray[np.float64]:
+def held_out_variance(emulate: Callable[[Tensor], Tensor], held: TrainingSet) -> NDArray[np.float64]:
     """Mean squared residual of held-out spectra less their noise, not below 0, shape (wavelength,)."""
     labels = torch.from_numpy(held.label_array)
-    flux = torch.cat([emulate(part)[0] for part in torch.split(labels, 256)])
+    flux = torch.cat([emulate(part) for part in torch.split(labels, 256)])
     good = held.good
     residual = np.where(good, held.flux - flux[:, : good.shape[1]].numpy(), 0.0)
     noise = np.where(good, 1.0 / np.where(good, held.ivar, 1.0), 0.0)

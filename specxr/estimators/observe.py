@@ -16,6 +16,8 @@ from specxr.kernels.shape import padded
 from specxr.spectra.pixels import usable
 from specxr.vocabulary import Result
 
+_PART = 1024  # stars that are normalised at one time
+
 
 @dataclass(frozen=True)
 class Normalised:
@@ -122,27 +124,32 @@ def observe(
     weighted : bool, optional
         Whether pixels weigh by their inverse variance, which must then be known.
     """
-    flux, ivar, mask = (array[:, pixels] for array in (block.flux, block.ivar, block.mask))
-    new = normalise(flux, ivar, usable(flux, ivar, mask, bits, weighted=weighted))
-    result = np.where(new.scaled, int(Result.CONVERGED), int(Result.NON_FINITE))
-    result[new.n_good <= least] = int(Result.TOO_FEW_PIXELS)
-    star = np.flatnonzero(result == int(Result.CONVERGED))
-    rows = torch.from_numpy(star).to(new.flux.device)
     width = pixels.stop - pixels.start
-
-    def filled(values: Tensor, fill: float) -> Tensor:
+    n_star, parts, n = len(block.flux), [], 0
+    # Rows of the padded arrays are filled part by part, so that copies of all spectra do not exist at one time.
+    rows = reference.new_zeros((2, n_star, padded(width)))
+    for first in range(0, n_star, _PART) or [0]:
+        cut = slice(first, first + _PART)
+        flux, ivar, mask = (array[cut, pixels] for array in (block.flux, block.ivar, block.mask))
+        new = normalise(flux, ivar, usable(flux, ivar, mask, bits, weighted=weighted))
+        result = np.where(new.scaled, int(Result.CONVERGED), int(Result.NON_FINITE))
+        result[new.n_good <= least] = int(Result.TOO_FEW_PIXELS)
+        star = np.flatnonzero(result == int(Result.CONVERGED))
+        chosen = torch.from_numpy(star).to(new.flux.device)
         # Chosen first: the type of the fit may be narrower than that of the spectra.
-        chosen = values[rows].to(reference.device, reference.dtype)
-        return torch.nn.functional.pad(chosen, (0, padded(width) - width), value=fill)
-
-    snr = new.flux.new_full((len(flux),), torch.nan) if new.snr is None else new.snr
+        rows[0, n : n + len(star), :width] = new.flux[chosen].to(rows)
+        rows[1, n : n + len(star), :width] = new.sqrt_weight[chosen].to(rows)
+        snr = new.flux.new_full((len(flux),), torch.nan) if new.snr is None else new.snr
+        parts.append((new.scale[chosen], snr[chosen], first + star, result, new.n_good))
+        n += len(star)
+    scales, snrs, stars, results, counts = zip(*parts, strict=True)
     return Observed(
         pixels,
-        filled(new.flux, 0.0),
-        filled(new.sqrt_weight, 0.0),
-        new.scale[rows].to(reference.device),
-        snr[rows],
-        star,
-        result.astype("u1"),
-        new.n_good.astype("i4"),
+        rows[0, :n],
+        rows[1, :n],
+        torch.cat(scales).to(reference.device),
+        torch.cat(snrs),
+        np.concatenate(stars),
+        np.concatenate(results).astype("u1"),
+        np.concatenate(counts).astype("i4"),
     )

@@ -75,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.folder is None:
         raise SystemExit("no FOLDER is given; a checkout of PyLASP is required. Clone it and give its path.")
     torch.set_num_threads(1)
+    # Its Adam opens a file of arrays, which it has just written, in a way that newer versions of torch refuse.
+    os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"
     emulator = str(options.folder.resolve() / "tgm_model" / "elodie32_flux_tgm.fits")
     sys.path.insert(0, str(options.folder.resolve()))
     pattern = options.spectra or f"{options.folder}/test_data/LAMOST_spec_fits/*.fits*"

@@ -50,6 +50,7 @@ def test_flux_is_that_of_torch_layers(activation, layer):
     torch.testing.assert_close(
         emulator.flux_and_derivatives(labels)[0], wanted.detach(), rtol=1e-12, atol=1e-12
     )
+    torch.testing.assert_close(emulator.flux(labels), wanted.detach(), rtol=1e-12, atol=1e-12)
 
 
 @settings(max_examples=20)
@@ -76,6 +77,7 @@ def test_a_star_is_the_same_to_the_bit_wherever_it_stands(data):
     emulator, labels = network(hidden=(96, 96)), draw(64)
     flux, derivatives = emulator.flux_and_derivatives(labels)
     order = data.draw(st.permutations(range(64)))
+    assert torch.equal(emulator.flux(labels[order]), emulator.flux(labels)[order])
     moved = emulator.flux_and_derivatives(labels[order])
     assert torch.equal(moved[0], flux[order])
     assert torch.equal(moved[1], derivatives[order])

@@ -37,7 +37,7 @@ def block(held_out):
 
 def test_the_network_predicts_spectra_that_it_has_not_seen(payne, held_out):
     labels = torch.from_numpy(held_out.label_array)
-    flux = payne.emulator.flux_and_derivatives(labels)[0][:, : GRID.wavelength.size].numpy()
+    flux = payne.emulator.flux(labels)[:, : GRID.wavelength.size].numpy()
     residual = flux - held_out.flux
     spread = (held_out.flux - held_out.flux.mean(axis=0)).std()
     assert residual.std() < 0.1 * spread

@@ -66,7 +66,7 @@ class _Templates:
 
     @classmethod
     def of(cls, emulator: Emulator, labels: Tensor) -> _Templates:
-        parts = [emulator.flux_and_derivatives(part)[0] for part in torch.split(labels, 256)]
+        parts = [emulator.flux(part) for part in torch.split(labels, 256)]
         rows = torch.cat(parts).to(torch.float32) - 1.0
         rows = torch.nn.functional.pad(rows, (0, 0, 0, padded(len(rows)) - len(rows)))
         flux = rows.mT.contiguous()
@@ -166,7 +166,7 @@ class LabelFit:
 
     def model(self, parameters: Tensor) -> Tensor:
         """Model spectra, shape (star, pixel), at a shift [pixels] and labels, shape (star, parameter)."""
-        flux, _ = self.emulator.flux_and_derivatives(parameters[:, 1:])
+        flux = self.emulator.flux(parameters[:, 1:])
         kernel, _ = shift_kernel(parameters[:, 0], self.reach)
         return convolve_rows(flux[:, None], kernel[:, None])[:, 0]
 

@@ -24,6 +24,8 @@ ROUGH_TOLERANCE = 1e-4
 MAX_ROUNDS = 12
 # Division by a polynomial below this share of the median flux makes noise of it.
 LEAST_SHAPE = 0.05
+# Stars whose copies of eight bytes a pixel exist at one time.
+_FEW = 256
 
 
 @dataclass(frozen=True)
@@ -86,18 +88,20 @@ class Fitter:
         # The sum of random numbers over the used pixels tells masks apart and takes eight bytes for each.
         key = torch.randint(2**40, sqrt_weight.shape[1:], generator=torch.Generator().manual_seed(0))
         key = key.to(sqrt_weight.device)
-        seen = ((sqrt_weight > 0) * key).sum(dim=1, keepdim=True)
+        used = sqrt_weight > 0
+        seen = _sums(used, key)
         for number in range(MAX_ROUNDS):
             forgiven = FORGIVEN_FIRST if number == 0 else FORGIVEN_LATER
-            used = self._clean_round(observed, solution, sqrt_weight, active, forgiven)
-            changed = (used != (sqrt_weight[active] > 0)).any(dim=1)
-            sums = (used * key).sum(dim=1, keepdim=True)
-            changed &= ~(sums == seen[active]).any(dim=1)
-            active, used = active[changed], used[changed]
+            chosen = self._clean_round(observed, solution, sqrt_weight, active, forgiven)
+            changed = (chosen != used[active]).any(dim=1)
+            changed &= ~(_sums(chosen, key) == seen[active]).any(dim=1)
+            active = active[changed]
             if not len(active):
                 break
-            sqrt_weight[active] = observed.sqrt_weight[active].mul_(used)
-            seen = torch.cat((seen, ((sqrt_weight > 0) * key).sum(dim=1, keepdim=True)), dim=1)
+            used[active] = chosen[changed]
+            for rows in torch.split(active, _FEW):
+                sqrt_weight[rows] = observed.sqrt_weight[rows].mul_(used[rows])
+            seen = torch.cat((seen, _sums(used, key)), dim=1)
             solution = self._again(observed.flux, sqrt_weight, solution, active, ROUGH_TOLERANCE)
         everyone = torch.arange(len(sqrt_weight), device=sqrt_weight.device)
         return Fit(self._again(observed.flux, sqrt_weight, solution, everyone, TOLERANCE), sqrt_weight)
@@ -175,6 +179,11 @@ class Fitter:
     def _in_lanes(self, function: Callable[[Tensor], Tensor], n: int) -> Tensor:
         device = self.prepared.lower.device
         return torch.cat(in_lanes(function, n, self.lanes, device))
+
+
+def _sums(used: Tensor, key: Tensor) -> Tensor:
+    """Sum of the key over the used pixels, shape (star, 1)."""
+    return torch.cat([(part * key).sum(dim=1, keepdim=True) for part in torch.split(used, _FEW)])
 
 
 def _lowest(jobs: Solution, star: Tensor, n_star: int) -> Solution:
