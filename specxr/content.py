@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -114,10 +116,27 @@ def whole_file(path: str | os.PathLike[str], overwrite: bool = True) -> Iterator
     # writers choose a format by it.
     draft = path.with_name(f".{path.stem}-{uuid4().hex}{path.suffix}")
     try:
-        yield draft
-        os.replace(draft, path)
+        with room_named(path):
+            yield draft
+            os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def room_named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Name the path, and the space that is left, where a disk is full: the system does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        folder = next(parent for parent in Path(path).absolute().parents if parent.is_dir())
+        raise OSError(
+            error.errno,
+            f"{path} cannot be written: {os.strerror(error.errno)} ({shutil.disk_usage(folder).free / 1e6:,.0f} MB "
+            f"free in {folder}); room for all of it is required. Make room, or choose another place.",
+        ) from error
 
 
 def check_local(path: str | os.PathLike[str]) -> None:

@@ -8,7 +8,9 @@ import sys
 
 import pytest
 from support.fakes import Mean, write_fake_cube
+from support.program import refused
 
+import specxr
 from specxr import processes
 
 PROGRAM = [sys.executable, "-c", "import sys; from specxr.cli import main; main()"]
@@ -70,7 +72,7 @@ def test_local_workers_ask_for_the_guard_before_anything_starts(tmp_path):
 @pytest.mark.parametrize(
     ("limit", "size", "words"),
     [
-        ("RLIMIT_AS", 500_000_000, r"0.5 GB (ulimit -v); 3.5 GB of addresses are required"),
+        ("RLIMIT_AS", 500_000_000, r"0.5 GB (ulimit -v); 4 GB of addresses are required"),
         ("RLIMIT_NOFILE", 24, "24 (ulimit -n); 64 open files are required"),
     ],
 )
@@ -84,19 +86,35 @@ def test_a_limit_that_is_too_small_is_one_line(tmp_path, limit, size, words):
     assert ended.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "words", [["demo", "--out", "demo"], ["train", "cube.zarr", "--out", "model.safetensors"]]
+)
+def test_every_command_that_fits_looks_at_the_limits(tmp_path, monkeypatch, words):
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (10**9, 10**9))
+    monkeypatch.chdir(tmp_path)
+    assert "the limit of this process is 1 GB (ulimit -v)" in refused(*words)
+    assert not any(tmp_path.iterdir())
+
+
+def test_run_looks_at_the_limits(tmp_path, monkeypatch):
+    path = write_fake_cube(tmp_path / "cube.zarr", 5)
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (10**9, 10**9))
+    with pytest.raises(OSError, match="the limit of this process is 1 GB"):
+        specxr.run(path, Mean(), name="a")
+
+
 def test_the_memory_of_a_block_is_held_against_the_limits(tmp_path, monkeypatch):
-    import specxr
     from specxr.runs import driver, forecast
 
     monkeypatch.setattr(driver, "cores", lambda: 1)
     path = write_fake_cube(tmp_path / "cube.zarr")
-    limits = {resource.RLIMIT_DATA: 2_000_000_000}
+    limits = {resource.RLIMIT_DATA: 3_000_000_000}
     monkeypatch.setattr(
         resource, "getrlimit", lambda kind: (limits.get(kind, resource.RLIM_INFINITY), resource.RLIM_INFINITY)
     )
-    assert processes.memory_left() == 2e9
-    monkeypatch.setattr(forecast, "_BASE_MEMORY", 2.1e9)
-    with pytest.raises(ValueError, match="may use 1.86 GiB for each of its threads; a block that fits"):
+    assert processes.memory_left() == 3e9
+    monkeypatch.setattr(forecast, "_BASE_MEMORY", 3.1e9)
+    with pytest.raises(ValueError, match="may use 2.79 GiB for each of its threads; a block that fits"):
         specxr.run(path, Mean(), name="a")
 
 

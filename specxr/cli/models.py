@@ -58,6 +58,10 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> None:
     """Train a model on spectra with known labels."""
+    from specxr.processes import check_limits
+
+    check_limits()  # before the libraries, which fail in words of their own
+
     import specxr
     from specxr.content import check_writable
     from specxr.estimators.model_file import check_model_path

@@ -3,6 +3,10 @@
 `specxr.cubes.store.encoded` gives the checksums, as the last codec of each array, and the attribute
 ``stars_written`` of a group says how many stars have all their chunks. Groups of earlier versions have neither, and
 nothing is claimed of them: a chunk of nothing but fill values was not stored then.
+
+A checksum does not tell one chunk from another. What a chunk holds is therefore held against the shape of its array
+before it is decoded: the decoder of strings takes the first bytes of a chunk of flux for a number of strings, and asks
+for the memory of all of them.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from uuid import uuid4
 import google_crc32c
 import numpy as np
 import zarr
+from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 from zarr.abc.store import Store
 from zarr.buffer import default_buffer_prototype
@@ -29,12 +34,15 @@ from specxr.vocabulary import STAR
 
 STARS_WRITTEN = "stars_written"
 _CHUNK = re.compile(r"(?P<array>.*[^/])/c(?P<index>(/\d+)+)")
+_LOCKS = "locks/"  # a damaged lock is taken over
 _CRC = 4  # bytes of a checksum
+_OF_NUMBERS, _OF_STRINGS = ["bytes", "zstd", "crc32c"], ["vlen-utf8", "zstd", "crc32c"]
+_SIZES = {np.dtype(kind).name: np.dtype(kind).itemsize for kind in "?bBhHiIqQefd"}  # of a value [bytes]
 _ABSENT = np.uint64(2**64 - 1)  # place and length, in the index of a shard, of a chunk that it does not have
 
 
 class DamagedChunkError(OSError):
-    """A chunk is lost or is not what was written; the message names the variable and its stars."""
+    """A chunk, or metadata, are lost or are not what was written; the message names them."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,8 @@ class _Stored:
     required: bool  # whether its chunks must exist once its group is written
     checksums: bool
     chunks_in_shard: int  # 0 without shards
+    value_bytes: int | None  # size of a value; None for strings, and where there are shards
+    strings: bool
 
     @classmethod
     def read(cls, name: str, metadata: dict[str, Any]) -> _Stored:
@@ -56,6 +66,7 @@ class _Stored:
         if codecs[-1]["name"] == "sharding_indexed":
             sharding = codecs[-1]["configuration"]
             codecs, inside = sharding["codecs"], math.prod(chunk) // math.prod(sharding["chunk_shape"])
+        names = [] if inside else [codec["name"] for codec in codecs]
         return cls(
             shape=tuple(metadata["shape"]),
             chunk=tuple(chunk),
@@ -63,7 +74,20 @@ class _Stored:
             required=STAR in dims or dims == [name],
             checksums=codecs[-1]["name"] == "crc32c",
             chunks_in_shard=inside,
+            value_bytes=_SIZES.get(str(metadata["data_type"])) if names == _OF_NUMBERS else None,
+            strings=names == _OF_STRINGS,
         )
+
+    def fits(self, content: NDArray[np.uint8]) -> bool:
+        """Whether a chunk has as many values as the array asks for, as far as that can be said without decoding it."""
+        n_values = math.prod(self.chunk)
+        if self.strings:
+            try:
+                decoded = bytes(Zstd().decode(content[:-_CRC].tobytes()))
+            except RuntimeError:
+                return False
+            return int.from_bytes(decoded[:4], "little") == n_values
+        return self.value_bytes is None or _zstd_size(content) in (None, n_values * self.value_bytes)
 
     def stars(self, index: Sequence[int]) -> tuple[int, int] | None:
         """First star of a chunk, and the last one plus one."""
@@ -107,6 +131,8 @@ class CheckedStore(WrapperStore[Store]):
         content = await self._store.get(key, prototype or default_buffer_prototype(), byte_range)
         chunk = _CHUNK.fullmatch(key)
         if chunk is None:
+            if key.endswith("zarr.json") and not key.startswith(_LOCKS):
+                self._check_json(key, content)
             return content
         array = chunk["array"]
         if array not in self._arrays:
@@ -120,6 +146,19 @@ class CheckedStore(WrapperStore[Store]):
             raise DamagedChunkError(self._message(chunk, fault))
         return content
 
+    def _check_json(self, key: str, content: Any) -> None:
+        try:
+            if content is None or isinstance(json.loads(content.to_bytes()), dict):
+                return
+        except ValueError:
+            pass
+        place = key.split("/")
+        labels = f", or remove the labels '{place[1]}' and infer them again" if place[0] == "labels" else ""
+        raise DamagedChunkError(
+            f"{self._store}/{key} is damaged (it is not JSON of an array or a group); metadata as they were written "
+            f"are required. Restore the file from a copy{labels}."
+        )
+
     async def _fault(self, chunk: re.Match[str], content: Any, part: bool) -> str:
         stored = self._arrays[chunk["array"]]
         if stored is None:
@@ -132,7 +171,9 @@ class CheckedStore(WrapperStore[Store]):
         # A part of a shard is one of its chunks, or its index: each ends in a checksum of its own.
         whole_shard = stored.chunks_in_shard and not part
         sound = _is_sound_shard(values, stored.chunks_in_shard) if whole_shard else _has_checksum(values)
-        return "" if sound else "is damaged (its checksum is another one)"
+        if not sound:
+            return "is damaged (its checksum is another one)"
+        return "" if stored.fits(_bytes(values)) else "is damaged (it is a chunk of something else)"
 
     async def _must_exist(self, chunk: re.Match[str], stored: _Stored) -> bool:
         if not stored.required:
@@ -187,8 +228,24 @@ def _index(chunk: re.Match[str]) -> list[int]:
     return [int(number) for number in chunk["index"].split("/")[1:]]
 
 
+def _bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(values).view("u1")
+
+
+def _zstd_size(content: NDArray[np.uint8]) -> int | None:
+    """Size of what a frame of zstd holds [bytes], as its header says it (RFC 8878, 3.1.1.1); None where it does not."""
+    header = content[:18].tobytes()
+    if content.size < 2 * _CRC + 1 or header[:4] != b"\x28\xb5\x2f\xfd":
+        return 0
+    single, dictionary = header[4] >> 5 & 1, (0, 1, 2, 4)[header[4] & 3]
+    length = (single, 2, 4, 8)[header[4] >> 6]
+    start = 6 - single + dictionary
+    size = int.from_bytes(header[start : start + length], "little") + 256 * (length == 2)
+    return size if length else None
+
+
 def _has_checksum(values: NDArray[Any]) -> bool:
-    content = np.ascontiguousarray(values).view("u1")
+    content = _bytes(values)
     if content.size < _CRC:
         return False
     computed = int(google_crc32c.value(content[:-_CRC]))
@@ -197,7 +254,7 @@ def _has_checksum(values: NDArray[Any]) -> bool:
 
 def _is_sound_shard(values: NDArray[Any], n_chunks: int) -> bool:
     """Whether the index at the end of a shard, and each chunk that it names, have their checksums."""
-    content = np.ascontiguousarray(values).view("u1")
+    content = _bytes(values)
     index = content[-(16 * n_chunks + _CRC) :]
     if content.size < 16 * n_chunks + _CRC or not _has_checksum(index):
         return False

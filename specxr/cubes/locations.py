@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
@@ -14,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from dask.utils import format_bytes
 from zarr.abc.store import Store
 from zarr.storage import LocalStore, ObjectStore
 
+from specxr.content import room_named
 from specxr.cubes.integrity import CheckedStore
 from specxr.cubes.secrets import hidden_secrets
 
@@ -195,7 +194,7 @@ def age_of(store: Store, key: str) -> float:
 def reported(path: PathLike) -> Iterator[None]:
     """Turn what obstore raises into an error that says what to do."""
     if not is_url(path):
-        with _room_named(path):
+        with room_named(path):
             yield
         return
     from obstore.exceptions import BaseError
@@ -226,22 +225,6 @@ def readable(path: PathLike) -> Iterator[None]:
         raise ValueError(
             f"{path} cannot be read ({what}); a store as specxr wrote it is required. Restore it from a "
             "copy, or write it anew."
-        ) from error
-
-
-@contextmanager
-def _room_named(path: PathLike) -> Iterator[None]:
-    """Name the path where a disk is full: the system does not."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        folder = next(parent for parent in Path(path).absolute().parents if parent.is_dir())
-        raise OSError(
-            error.errno,
-            f"{path} cannot be written: {os.strerror(error.errno)} ({format_bytes(shutil.disk_usage(folder).free)} "
-            f"free in {folder}); room for all of it is required. Make room, or choose another place.",
         ) from error
 
 

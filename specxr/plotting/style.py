@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase, SubFigure
 
+from specxr.content import whole_file
 from specxr.vocabulary import LABELS
 
 # Okabe & Ito (2008).
@@ -67,4 +68,5 @@ def save_figure(drawn: FigureBase | Axes, path: str | Path, dpi: int = 150) -> N
     while isinstance(figure, SubFigure):
         figure = figure.figure
     assert isinstance(figure, Figure)
-    figure.savefig(path, dpi=dpi)
+    with whole_file(path) as draft:
+        figure.savefig(draft, dpi=dpi)

@@ -15,7 +15,7 @@ from typing import Any
 from distributed import Client
 
 from specxr.cubes.labels import check_aligned
-from specxr.cubes.locations import readable
+from specxr.cubes.locations import readable, reported
 from specxr.cubes.lock import Lock, check_free, hold
 from specxr.cubes.schema import grid_of
 from specxr.cubes.store import open_cube
@@ -91,12 +91,15 @@ def run(
         There are labels of this name that no run made.
     BlockingIOError
         Another process writes this run, or the stars of the cube.
+    OSError
+        The limits of this process (``ulimit``) leave no room for its libraries, or the disk is full.
     TimeoutError
         The cluster has no workers, and none came within 60 s, or within ``specxr.wait`` of the configuration of Dask:
         ``dask.config.set({"specxr.wait": "1 h"})``.
     RunStopped
         Block after block failed.
     """
+    check_limits()
     this = Run.at(store, name)
     cube = open_cube(this.path)
     check_estimator(estimator)
@@ -114,10 +117,11 @@ def run(
             labels = declare(cube, estimator, spectra)
             offer = place.offer()
             expected = forecast(this.path, cube, labels, waiting, offer)
-            if planned.begins:
-                this.begin(planned.header, labels)
-            else:
-                this.grow(planned.header, planned.lost)
+            with reported(this.path):
+                if planned.begins:
+                    this.begin(planned.header, labels)
+                else:
+                    this.grow(planned.header, planned.lost)
             check_aligned(this.labels, planned.header.stars_per_block)
             summary = summarise(this, planned.records, expected, offer.dashboard)
             with closing(_fit(place, _tasks(this, planned), lock)) as attempts:
@@ -132,7 +136,6 @@ def _place(
     """Where blocks are fitted: on the cluster that is given, in this process, or on a cluster of this machine."""
     slots = min(cores(), len(waiting))
     if client is None and sum(block.n_stars for block in waiting) <= STARS_HERE:
-        check_limits()
         yield Here(1 if estimator.device.startswith("cuda") else slots, estimator)
         return
     with nullcontext(client) if client else cluster.local(slots) as workers:
@@ -235,7 +238,8 @@ def _record_of(future: Any, task: Task) -> BlockRecord:
 
 def _finish(run: Run, summary: Summary) -> Summary:
     if summary.complete:
-        run.complete()
+        with reported(run.path):
+            run.complete()
     return summary
 
 

@@ -272,7 +272,8 @@ class Run:
 
     def write_record(self, record: BlockRecord) -> None:
         """Write the record of a block."""
-        self._blocks[record.index] = record.to_json()
+        with reported(self.path):
+            self._blocks[record.index] = record.to_json()
 
     @property
     def _blocks(self) -> zarr.Array[Any]:

@@ -19,6 +19,7 @@ import zarr
 from numpy.typing import NDArray
 
 from specxr.cubes.labels import fill_labels
+from specxr.cubes.locations import reported
 from specxr.cubes.schema import grid_of
 from specxr.cubes.store import open_cube
 from specxr.estimators.base import Block, Estimator
@@ -99,7 +100,8 @@ def _fit(task: Task, estimator: Estimator, record: BlockRecord) -> BlockRecord:
     # A fit takes long enough for the run to be replaced meanwhile: the token is read after it.
     if run.ledger.attrs["token"] != task.token:
         raise RuntimeError(f"{run} was replaced while this block was fitted; its labels are not written.")
-    written = fill_labels(run.labels, record.star_start, labels)
+    with reported(run.path):
+        written = fill_labels(run.labels, record.star_start, labels)
     clock.append(time.perf_counter())
     read_seconds, fit_seconds, write_seconds = np.diff(clock).tolist()
     done = replace(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -182,6 +184,16 @@ def test_demo(tmp_path):
     assert {"survey.zarr", "labels.csv", "fit.png", "kiel.png", "recovery.png"} <= files_in(out)
     assert "--overwrite" in refused("demo", "--stars", 60, "--out", out)
     ok("demo", "--stars", 60, "--out", out, "--overwrite")
+
+
+def test_a_full_disk_is_named_by_demo(tmp_path, monkeypatch):
+    async def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("zarr.storage.LocalStore._set", full)
+    line = refused("demo", "--stars", 20, "--out", tmp_path / "demo")
+    assert f"{tmp_path / 'demo' / 'survey.zarr'} cannot be written: No space left on device (" in line
+    assert f"MB free in {tmp_path / 'demo'})" in line
 
 
 def test_ingest_lists_what_it_cannot_read_and_goes_on(write_lamost, tmp_path):

@@ -188,8 +188,11 @@ def test_a_store_that_takes_no_more_stops_the_run_with_one_line(one_thread, path
     error = OSError(number, os.strerror(number))
     with monkeypatch.context() as patch:
         fail_writes(patch, error, after=12, only="/c/")
+        found = f"{path} cannot be written: {os.strerror(number)} .* free in {path.parent}"
         with pytest.raises(
-            OSError, match=rf"{os.strerror(number)}.*room and permission to write is required. Correct"
+            OSError,
+            match=rf"{os.strerror(number) if number == errno.EROFS else found}.*room and permission to write is "
+            "required. Correct",
         ):
             specxr.run(path, Mean(str(log)), name="a", client=one_thread)
     done = [block for block in Run.at(path, "a").read_ledger().blocks if block.state == ledger.DONE]
@@ -203,7 +206,7 @@ def test_a_disk_too_full_for_labels_but_not_for_the_ledger(client, path, monkeyp
         fail_writes(patch, OSError(errno.ENOSPC, "No space left on device"), after=6, only="a/covariance/c/")
         summary = specxr.run(path, Mean(), name="a", client=client)
     assert len(summary.quarantined) == 2
-    assert "No space left on device" in summary.quarantined[0].error
+    assert f"{path} cannot be written: No space left on device (" in summary.quarantined[0].reason
     assert specxr.run(path, Mean(), name="a", client=client).n_fitted == 10
     assert_undisturbed(path)
 
