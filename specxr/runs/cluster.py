@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,8 @@ def local(n_workers: int | None = None, memory_limit: str | float = "auto") -> C
             client.cluster.scale(n_workers)
             client.wait_for_workers(n_workers)
         except BaseException:
-            client.close()
+            with suppress(Exception):  # what happened before is more important
+                client.close()
             raise
     return client
 
