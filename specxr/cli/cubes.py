@@ -108,8 +108,9 @@ def _show(cube: str) -> None:
 
 def _check(cube: str) -> None:
     """List lost and damaged chunks of the spectra and of all labels; with any, the command ends here."""
+    from specxr.cubes.group import open_group
     from specxr.cubes.integrity import damaged_chunks
-    from specxr.cubes.store import list_runs, open_group
+    from specxr.cubes.store import list_runs
 
     root, runs = open_group(cube), list_runs(cube)
     groups = [root, *(root.require_group(f"labels/{run}") for run in runs)]
@@ -140,9 +141,9 @@ def _lost_stars(cube: str, name: str) -> list[str]:
 def _cube_table(path: str, cube: Any) -> Table:
     from dask.utils import format_bytes
 
+    from specxr.cubes.group import open_group
     from specxr.cubes.layout import describe_layout, layout_of, star_bytes
     from specxr.cubes.locations import size_of
-    from specxr.cubes.store import open_group
 
     wavelength = cube["wavelength"]
     first, last = wavelength.values[[0, -1]]

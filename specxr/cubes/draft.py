@@ -10,12 +10,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from specxr.cubes.group import open_group
 from specxr.cubes.growth import declare_cube, settle, write_beyond
 from specxr.cubes.integrity import STARS_WRITTEN
 from specxr.cubes.layout import Layout, describe_layout, star_bytes
 from specxr.cubes.locations import PathLike
 from specxr.cubes.schema import make_cube, set_flux_units
-from specxr.cubes.store import open_group
 from specxr.readers.base import Reader, SurveyBlock
 from specxr.vocabulary import SPECTRA, STAR, WAVELENGTH
 

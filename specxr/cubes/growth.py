@@ -14,10 +14,11 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
+from specxr.cubes.group import open_group
 from specxr.cubes.integrity import STARS_WRITTEN
 from specxr.cubes.layout import Layout
 from specxr.cubes.locations import PathLike, open_store, reported
-from specxr.cubes.store import array_of, encoded, n_stars_of, open_group
+from specxr.cubes.store import array_of, encoded, n_stars_of
 from specxr.vocabulary import SPECTRA, STAR
 
 

@@ -13,13 +13,14 @@ from typing import Literal
 import numpy as np
 
 from specxr.cubes.draft import Draft
+from specxr.cubes.group import open_group
 from specxr.cubes.growth import settle
 from specxr.cubes.layout import choose_layout, layout_of
-from specxr.cubes.locations import PathLike, exists, is_group, reported, staged
-from specxr.cubes.lock import check_no_writer, hold
+from specxr.cubes.locations import PathLike, reported, staged
+from specxr.cubes.lock import hold, no_writer
 from specxr.cubes.reading import read_tasks
 from specxr.cubes.schema import grid_of
-from specxr.cubes.store import open_cube, open_group
+from specxr.cubes.store import open_cube
 from specxr.processes import check_importable, cores
 from specxr.readers.base import Failure, Reader, SurveyBlock
 from specxr.readers.registry import open_reader
@@ -216,13 +217,8 @@ def find_files(paths: PathLike | Iterable[PathLike]) -> list[Path]:
 @contextmanager
 def _new(out: PathLike, reader: Reader, n_files: int, overwrite: bool) -> Iterator[Draft]:
     size = reader.grid.wavelength.size * _BYTES_PER_PIXEL
-    replaces = overwrite and exists(out) and is_group(out)
-    if replaces:
-        check_no_writer(out)
-    with staged(out, overwrite) as path:
+    with staged(out, overwrite) as path, no_writer(out):
         yield Draft(path, reader, choose_layout(n_files * reader.stars_per_file, size))
-        if replaces:  # reading may have taken hours
-            check_no_writer(out)
 
 
 @contextmanager

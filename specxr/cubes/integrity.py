@@ -211,7 +211,7 @@ def damaged_chunks(group: zarr.Group) -> Iterator[DamagedChunkError]:
     Parameters
     ----------
     group : zarr.Group
-        Spectra or labels of a cube, of `specxr.cubes.store.open_group`.
+        Spectra or labels of a cube, of `specxr.cubes.group.open_group`.
     """
     for _, array in sorted(group.arrays()):
         metadata: Any = array.metadata

@@ -24,8 +24,8 @@ from zarr.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import StorePath
 
-from specxr.cubes.locations import PathLike, age_of, reported
-from specxr.cubes.store import open_group
+from specxr.cubes.group import open_group
+from specxr.cubes.locations import PathLike, age_of, is_group, reported
 
 BEAT_SECONDS = 20.0
 STALE_SECONDS = 600.0
@@ -159,8 +159,20 @@ def check_free(path: PathLike, name: str) -> None:
         raise BlockingIOError(_held(path, name, holder))
 
 
-def check_no_writer(path: PathLike) -> None:
-    """Raise ``BlockingIOError`` if another process holds any lock of a store."""
+@contextmanager
+def no_writer(path: PathLike) -> Iterator[None]:
+    """Raise ``BlockingIOError`` if another process holds any lock of a store, before the block runs and at its end.
+
+    A store that is to be replaced is looked at twice, because making the new one may take hours.
+    """
+    _check_no_writer(path)
+    yield
+    _check_no_writer(path)
+
+
+def _check_no_writer(path: PathLike) -> None:
+    if not is_group(path):
+        return
     with reported(path):
         place = open_group(path).store_path / "locks"
         names = {entry.rpartition("@")[0] for entry in sync(_entries(place.store, place.path))}

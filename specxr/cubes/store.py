@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Container, Hashable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import xarray as xr
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from specxr.cubes.group import open_group
 from specxr.cubes.integers import with_integers
-from specxr.cubes.integrity import STARS_WRITTEN, CheckedStore
+from specxr.cubes.integrity import STARS_WRITTEN
 from specxr.cubes.layout import Layout, choose_layout, describe_layout, layout_of, star_bytes
-from specxr.cubes.locations import PathLike, exists, is_group, join, open_store, readable, reported, staged
+from specxr.cubes.locations import PathLike, join, open_store, readable, reported, staged
+from specxr.cubes.lock import no_writer
 from specxr.cubes.schema import as_cube
 from specxr.vocabulary import IDENTITY, LABELS, SPECTRA, STAR, WAVELENGTH, fill_value
 
@@ -91,11 +93,13 @@ def write_cube(
     ------
     ValueError, FileExistsError
         The cube is not valid or has no stars, or something is at this path.
+    BlockingIOError
+        Another process writes in the cube that is to be replaced.
     """
     cube = as_cube(cube)
     size = star_bytes(cube)
     layout = Layout(star_chunk, star_shard) if star_chunk else choose_layout(cube.sizes[STAR], size)
-    with staged(path, overwrite) as draft:
+    with staged(path, overwrite) as draft, no_writer(path):
         described = cube.assign_attrs(storage=describe_layout(layout, size))
         _write(described, draft, layout, SPECTRA)
 
@@ -215,41 +219,6 @@ def write_region(path: PathLike, data: xr.Dataset, stars: slice, group: str | No
     data.to_zarr(
         root.store, group=group, region={STAR: stars}, mode="r+", consolidated=False, write_empty_chunks=True
     )
-
-
-def open_group(path: PathLike, mode: Literal["r", "r+"] = "r") -> zarr.Group:
-    """Open the store of a cube as a Zarr group.
-
-    Parameters
-    ----------
-    path : path-like
-        Folder, or URL such as ``s3://bucket/cube.zarr``.
-    mode : {"r", "r+"}, optional
-        Whether the group is only read, or written as well.
-
-    Returns
-    -------
-    zarr.Group
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        There is nothing at this path, or something other than a Zarr group.
-    ConnectionError
-        The object store cannot be reached, or refuses.
-    """
-    if not is_group(path):
-        if not exists(path):
-            raise FileNotFoundError(
-                f"{path} does not exist; a cube is required. Check the path, or make a cube with `specxr ingest`."
-            )
-        raise ValueError(
-            f"{path} is not a Zarr v3 store (it has no zarr.json); a cube is required. "
-            "Check the path, or make a cube with `specxr ingest`."
-        )
-    with reported(path):
-        store = CheckedStore(open_store(path, read_only=mode == "r"))
-        return zarr.open_group(store, mode=mode, zarr_format=3)
 
 
 def _write(

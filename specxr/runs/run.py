@@ -19,10 +19,11 @@ from zarr.core.sync import sync
 from zarr.errors import ZarrUserWarning
 
 from specxr.content import short_fingerprint
+from specxr.cubes.group import open_group
 from specxr.cubes.integrity import STARS_WRITTEN, DamagedChunkError
 from specxr.cubes.labels import declare_labels, resize_labels
 from specxr.cubes.locations import is_url, reported
-from specxr.cubes.store import array_of, check_run_name, dims_of, open_group, run_names, write_unit
+from specxr.cubes.store import array_of, check_run_name, dims_of, run_names, write_unit
 from specxr.runs.ledger import LEDGER_VERSION, BlockRecord, Header, Ledger
 from specxr.vocabulary import STAR, WAVELENGTH
 

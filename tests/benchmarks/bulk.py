@@ -21,9 +21,10 @@ import dask
 import psutil
 
 import specxr
+from specxr.cubes.group import open_group
 from specxr.cubes.layout import Layout, choose_layout, describe_layout, layout_of
 from specxr.cubes.locations import size_of
-from specxr.cubes.store import open_group, write_cube
+from specxr.cubes.store import write_cube
 from specxr.runs import cluster, ledger
 from specxr.runs.run import Run
 from specxr.runs.summary import Summary

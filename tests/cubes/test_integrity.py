@@ -8,11 +8,12 @@ import xarray as xr
 import zarr
 from support.program import ok, run
 
+from specxr.cubes.group import open_group
 from specxr.cubes.ingestion import ingest
 from specxr.cubes.integrity import DamagedChunkError, damaged_chunks
 from specxr.cubes.labels import declare_labels, fill_labels
 from specxr.cubes.layout import Layout
-from specxr.cubes.store import open_cube, open_group, open_labels, write_cube, write_labels
+from specxr.cubes.store import open_cube, open_labels, write_cube, write_labels
 
 RESULT = {"teff": ("star", np.full(12, 5000.0)), "result": ("star", np.zeros(12, "u1"))}
 

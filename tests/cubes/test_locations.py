@@ -10,12 +10,12 @@ import pytest
 import xarray as xr
 from support.buckets import SECRET
 
+from specxr.cubes.group import open_group
 from specxr.cubes.ingestion import ingest
 from specxr.cubes.locations import RemoteStore, exists, join, open_store
 from specxr.cubes.store import (
     list_runs,
     open_cube,
-    open_group,
     open_labels,
     write_cube,
     write_labels,

@@ -16,7 +16,7 @@ from support.fakes import fake_cube, write_fake_cube
 
 import specxr
 from specxr.cubes import lock
-from specxr.cubes.store import write_cube
+from specxr.cubes.store import open_cube, write_cube
 
 STALE = lock.STALE_SECONDS
 
@@ -253,3 +253,13 @@ def test_a_process_that_slept_since_it_looked_does_not_become_a_second_holder(pa
     assert lock.Lock(lock._series(path, "run-lasp", "r+"), "run-lasp", "late").acquire()["token"] == "others"
     others[0].beat()
     assert holder(path)["token"] == "others"
+
+
+def test_a_cube_in_use_is_not_replaced_by_write_cube(tmp_path):
+    path = write_fake_cube(tmp_path / "cube.zarr", 10)
+    write_cube(fake_cube(5), path, overwrite=True)
+    with lock.hold(path, "run-lasp"), pytest.raises(BlockingIOError, match="is being written \\(run-lasp\\)"):
+        write_cube(fake_cube(10), path, overwrite=True)
+    assert open_cube(path).sizes["star"] == 5
+    assert os.listdir(tmp_path) == ["cube.zarr"]
+    write_cube(fake_cube(10), path, overwrite=True)

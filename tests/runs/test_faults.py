@@ -16,8 +16,9 @@ import zarr
 from support.fakes import HOG_ONCE, KILL, KILL_ONCE, KillWhileWriting, Mean, fake_cube, write_fake_cube
 
 import specxr
+from specxr.cubes.group import open_group
 from specxr.cubes.lock import hold
-from specxr.cubes.store import open_cube, open_group, open_labels, write_cube
+from specxr.cubes.store import open_cube, open_labels, write_cube
 from specxr.runs import cluster, ledger
 from specxr.runs.run import Run
 from specxr.vocabulary import Result
