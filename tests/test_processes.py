@@ -118,7 +118,7 @@ def test_the_memory_of_a_block_is_held_against_the_limits(tmp_path, monkeypatch)
         specxr.run(path, Mean(), name="a")
 
 
-# Ctrl-C
+# Ctrl-C, and the end of a batch job
 
 
 @pytest.mark.slow
@@ -136,3 +136,47 @@ def test_an_interrupt_while_workers_start_is_one_line(tmp_path):
     assert said[-1] == "specxr: interrupted. So far nothing was fitted; the same command goes on from there."
     # Of the bar, which is not shown, a blank line is left; a line that the stop cuts is printed again.
     assert {*said[:-1]} <= {"", "starting 2 workers ..."}, said
+
+
+PATIENT = """
+import os, signal, sys
+from specxr.cli import main
+from specxr.estimators import registry
+from support.fakes import Mean
+from specxr.runs import driver
+
+slots = int(sys.argv.pop())
+
+class Ended(Mean):
+    def estimate(self, block, spectra=False):
+        if block.flux[0, 1] == 10:
+            os.kill(os.getpid(), signal.SIGTERM)
+            while slots > 1 and signal.getsignal(signal.SIGINT) is not signal.SIG_DFL:
+                pass  # the first request is on its way
+            while slots > 1:
+                os.kill(os.getpid(), signal.SIGINT)
+        return super().estimate(block, spectra)
+
+if __name__ == "__main__":
+    registry.open_estimator = lambda *args, **options: Ended()
+    driver.cores = lambda: slots
+    main()
+"""
+
+
+def test_the_end_of_a_batch_job_is_one_line(tmp_path):
+    path = write_fake_cube(tmp_path / "cube.zarr")
+    (tmp_path / "script.py").write_text(PATIENT)
+    ended = run([sys.executable, str(tmp_path / "script.py"), "infer", str(path), "--name", "a", "1"])
+    assert ended.returncode == 130, ended.stderr
+    line = ended.stderr.splitlines()[-1]
+    assert line.startswith("specxr: interrupted. So far 10 of 40 stars have their labels in "), ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_second_request_ends_the_process_at_once(tmp_path):
+    path = write_fake_cube(tmp_path / "cube.zarr")
+    (tmp_path / "script.py").write_text(PATIENT)
+    ended = run([sys.executable, str(tmp_path / "script.py"), "infer", str(path), "--name", "a", "2"])
+    assert ended.returncode == -signal.SIGINT, ended.stderr
+    assert specxr.run(path, Mean(), name="a").complete  # its lock is that of a dead process

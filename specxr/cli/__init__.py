@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from types import FrameType
 from typing import Any
 
 import typer
@@ -51,5 +52,13 @@ app.add_typer(models, name="models")
 def main() -> None:
     """Entry point of the program ``specxr``."""
     # A batch system that ends a job is told as much as a Ctrl-C: what is done, and how to go on.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     app(prog_name="specxr")
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Stop in good order; who asks a second time does not want to wait for it, and ends the process at once."""
+    for known in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(known, signal.SIG_DFL)
+    raise KeyboardInterrupt
