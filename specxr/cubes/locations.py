@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from zarr.abc.store import Store
+from zarr.errors import BaseZarrError
 from zarr.storage import LocalStore, ObjectStore
 
 from specxr.content import room_named
@@ -218,9 +219,11 @@ def readable(path: PathLike) -> Iterator[None]:
     try:
         with reported(path):
             yield
-    except (OSError, ValueError, MemoryError, ImportError):
+    except (OSError, MemoryError, ImportError):
         raise
     except Exception as error:
+        if isinstance(error, ValueError) and not isinstance(error, BaseZarrError | UnicodeDecodeError):
+            raise
         what = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(
             f"{path} cannot be read ({what}); a store as specxr wrote it is required. Restore it from a "

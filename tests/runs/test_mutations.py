@@ -71,6 +71,12 @@ def test_a_chunk_of_something_else_is_named(path, tmp_path, place):
     assert f"is damaged (it is a chunk of something else): file://{path / place}" in line
 
 
+@pytest.mark.parametrize("content", ['{"zarr_format": 3}', b"\xb5".decode("latin1")])
+def test_metadata_of_nothing_name_the_store(path, content):
+    (path / "flux/zarr.json").write_text(content, encoding="latin1")
+    assert str(path) in refused("info", path)
+
+
 @pytest.mark.parametrize("place", ["zarr.json", "flux/zarr.json", "labels/a/teff/zarr.json"])
 @pytest.mark.parametrize("content", [b"", b'{"shape": [1', b"\xff\xfe", b"[]"])
 def test_metadata_that_are_not_json_are_named(path, place, content):
