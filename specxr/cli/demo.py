@@ -53,7 +53,6 @@ def demo(
     lasp = LASP(clean=True, two_stage=True)
     cube = open_cube(path)
     typer.echo(f"emulator {lasp.emulator.about}")  # type: ignore[union-attr]
-    typer.echo("fitting; on a new machine the fit is compiled first, once, which takes about half a minute")
     _fit(path, cube, lasp)
     labels = label_table(open_labels(path, RUN))
     write_table(labels, out / "labels.csv", overwrite=True)
