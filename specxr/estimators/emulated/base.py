@@ -258,7 +258,7 @@ class Emulated(Trained):
         """What the residuals say of the fits."""
 
         def spectra(index: Tensor) -> tuple[Tensor, ...]:
-            flux, weight = observed.flux[index], observed.weight[index] * self._label_fit.inside
+            flux, weight = observed.flux[index], observed.sqrt_weight[index].square() * self._label_fit.inside
             used = weight > 0
             variance = torch.where(used, 1.0 / weight, torch.nan)
             return flux, model(index), torch.ones_like(flux), used, used, variance

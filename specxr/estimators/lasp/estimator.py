@@ -258,12 +258,12 @@ class LASP:
     def _judge(self, block: Block, observed: Observed, fitter: Fitter, fit: Fit) -> Quality:
         """What the residuals say of the fits."""
         prepared = fitter.prepared
-        ivar = torch.from_numpy(block.ivar[observed.star, prepared.pixels]).to(observed.flux.device)
         padding = (0, observed.flux.shape[1] - prepared.n_pixel)
 
         def spectra(index: Tensor) -> tuple[Tensor, ...]:
             polynomial, model = fitter.models(observed, fit, index)
-            known = torch.nn.functional.pad(ivar[index] * observed.scale[index].square(), padding)
+            ivar = torch.from_numpy(block.ivar[observed.star[index.cpu().numpy()], prepared.pixels])
+            known = torch.nn.functional.pad(ivar.to(index.device) * observed.scale[index].square(), padding)
             variance = torch.where(known > 0, 1.0 / known, torch.nan)
             used, usable = fit.sqrt_weight[index] > 0, observed.sqrt_weight[index] > 0
             return observed.flux[index], model, polynomial, used, usable, variance

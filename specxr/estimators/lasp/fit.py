@@ -43,6 +43,13 @@ class Fit:
     solution: Solution
     sqrt_weight: Tensor
 
+    @property
+    def n_used(self) -> Tensor:
+        """Number of pixels of the last fit, shape (star,)."""
+        # The norm of order 0 counts; a sum over "weight > 0" would first make a copy of eight bytes a pixel.
+        count: Tensor = torch.linalg.vector_norm(self.sqrt_weight, ord=0, dim=-1)
+        return count.long()
+
 
 @dataclass(frozen=True)
 class Fitter:

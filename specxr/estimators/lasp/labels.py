@@ -67,7 +67,7 @@ def infer_labels(
         (solution.parameters <= prepared.lower)[:, _ORDER],
         (solution.parameters >= prepared.upper)[:, _ORDER],
         solution.cost,
-        (fit.sqrt_weight > 0).sum(-1),
+        fit.n_used,
         solution.n_iter,
         solution.result,
         flags,
@@ -88,7 +88,7 @@ def _physical(prepared: Prepared, fit: Fit, weighted: bool) -> tuple[Tensor, Ten
     # The matrix of a minimum is positive definite. Where rounding decides its sign, so it does the errors.
     singular = (info != 0) | (torch.linalg.cholesky_ex(hessian).info != 0)
     if not weighted:
-        freedom = ((fit.sqrt_weight > 0).sum(-1) - N_PARAMETERS).clamp(min=1)
+        freedom = (fit.n_used - N_PARAMETERS).clamp(min=1)
         inverse = inverse * (fit.solution.cost.double() / freedom)[:, None, None]
     pixel_velocity = SPEED_OF_LIGHT * prepared.ln_step
     teff, one = p[:, LN_TEFF].exp(), torch.ones_like(p[:, MU])
