@@ -1,7 +1,7 @@
 """Qiu et al. 2025: SLAM for the M dwarfs of SDSS-V/BOSS, calibrated on wide binaries ("the M-dwarf paper").
 
-The text at hand was read by a machine from a scan: the exponents of its equations 6 to 8 and 11 cannot be read with
-certainty and are not given here.
+The text at hand was read by a machine from a scan, and some exponents are damaged. Those of equations 6 to 8 follow
+from what the paper says in words, see `MDwarfErrors`. Those of equation 11 do not, see `FEH_TREND`.
 """
 
 from __future__ import annotations
@@ -43,22 +43,29 @@ class MDwarfTraining:
 class MDwarfErrors:
     """Errors as a function of the signal-to-noise ratio (section 4.2, Fig. 5): a + b / SNR^c, with a = 0.
 
+    The exponents of teff and logg can be read as 0.47 and 0.13; that of [Fe/H] cannot. The paper states errors of 0.19
+    dex, 132 K and 0.10 dex twice: at S/N 15 (section 4.2) and at S/N 10 (section 6). Only S/N 10 agrees with the
+    exponents that can be read (388.88 / 10^0.47 = 131.8), and it gives 0.25 for [Fe/H].
+
     Attributes
     ----------
     stars_per_bin : int
         Least number of test stars in a bin of S/N.
     amplitude : dict of str to float
         b of equations 6 to 8 [K, dex].
+    exponent : dict of str to float
+        c of equations 6 to 8.
     snr : dict of str to (float, float)
         Range of S/N that the fits cover.
-    at_snr_15 : dict of str to float
-        Errors at S/N 15 [K, dex].
+    typical : dict of str to float
+        Errors at S/N 10 [K, dex].
     """
 
     stars_per_bin: int
     amplitude: dict[str, float]
+    exponent: dict[str, float]
     snr: dict[str, tuple[float, float]]
-    at_snr_15: dict[str, float]
+    typical: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -92,9 +99,38 @@ M_DWARF_SELECTION = MDwarfSelection()
 M_DWARF_ERRORS = MDwarfErrors(
     stars_per_bin=20,
     amplitude={"feh": 0.34, "teff": 388.88, "logg": 0.13},
+    exponent={"feh": 0.25, "teff": 0.47, "logg": 0.13},
     snr={"feh": (2.3, 19.2), "teff": (2.3, 19.2), "logg": (2.3, 19.3)},
-    at_snr_15={"feh": 0.19, "teff": 132.0, "logg": 0.1},
+    typical={"feh": 0.19, "teff": 132.0, "logg": 0.1},
 )
+
+
+
+@dataclass(frozen=True)
+class FehTrend:
+    """[Fe/H] of LAMOST's F, G and K dwarfs against their temperature (equation 11, after Niu et al. 2023).
+
+    The offset is amplitude (teff / pivot)^p - floor, with one exponent p below the pivot and another above. The signs
+    and decimal points of the exponents are lost in the text at hand (it has "125" and a digit below, "2404" above), so
+    they are measured on wide binaries of two such dwarfs, see `specxr.calibration.wide_binaries`.
+
+    Attributes
+    ----------
+    amplitude, floor : float
+        [dex].
+    pivot : float
+        [K].
+    teff : (float, float)
+        Range of the model [K].
+    """
+
+    amplitude: float = 0.358
+    floor: float = 0.4
+    pivot: float = 5281.4
+    teff: tuple[float, float] = (4000.0, 7000.0)
+
+
+FEH_TREND = FehTrend()
 
 # Section 2.3: numbers of wide binaries of an F, G or K star with an M dwarf, and of two M dwarfs.
 N_FGK_M_BINARIES, N_M_M_BINARIES = 1120, 256
@@ -118,6 +154,13 @@ ASPCAP_CORRECTION = {
 # Section 5: least S/N of APOGEE and of BOSS, and least [Fe/H] of SLAM [dex], of the stars that it was fitted to.
 ASPCAP_CORRECTION_SNR = {"apogee": 20.0, "boss": 10.0}
 ASPCAP_CORRECTION_FEH = -0.6
+
+# Table 4: names of the survey's columns for labels of the vocabulary, each with its error. `FeHniu` is [Fe/H] of a model
+# that learnt metallicities corrected as in Niu et al. (2023).
+SLAM_COLUMNS = {
+    "teff": ("Teff", "e_Teff"), "logg": ("logg", "e_logg"), "alpha_m": ("alphaM", "e_alphaM"),
+    "feh": ("FeH", "e_FeH"), "feh_niu": ("FeHniu", "eFeHniu"),
+}  # fmt: skip
 
 
 def m_dwarf_normalisation(scale: float = 100.0) -> Normalisation:

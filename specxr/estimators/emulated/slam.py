@@ -31,6 +31,7 @@ from specxr.spectra.training_set import TrainingSet
 
 _SOLVERS: dict[str, Callable[[Kernel, float], MachineSolver]] = {"torch": Batched, "sklearn": Reference}
 _LOSSES = ("epsilon", "squared")
+_WEIGHTS = ("equal", "noise")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,6 +58,10 @@ class SLAM(Emulated):
         Rates of the kernel exp(-gamma |t - t'|^2) of scaled labels t.
     epsilon : tuple of float, optional
         Half widths of the tube, in standard deviations of the pixel.
+    weights : {"equal", "noise"}, optional
+        What a training star counts. "equal": all the same, as published. "noise": 1 / (n + n0), with the mean variance
+        n of its normalised flux and that n0 of the least noisy tenth of the stars. Where S/N differs much within the
+        training set, faint stars otherwise drown what the bright ones show.
     n_folds : int, optional
         Number of parts of the training set, each of which is held out once.
     seed : int, optional
@@ -73,6 +78,7 @@ class SLAM(Emulated):
     c: tuple[float, ...] = (0.1, 1.0, 10.0)
     gamma: tuple[float, ...] = (0.1, 1.0, 10.0)
     epsilon: tuple[float, ...] = (0.05,)
+    weights: str = "equal"
     n_folds: int = 5
     seed: int = 0
 
@@ -87,7 +93,7 @@ class SLAM(Emulated):
         self, training: TrainingSet, progress: Progress | None, checkpoint: Path | None
     ) -> tuple[KernelEmulator, NDArray[np.float64]]:
         """Train the machines of all pixels."""
-        scaled = _Scaled.of(training, self.device)
+        scaled = _Scaled.of(training, self.device, self.weights)
         if self.loss == "epsilon" and self.n_folds > len(training):
             raise ValueError(
                 f"{self.n_folds} folds were requested and there are {len(training)} training stars; at most as many"
@@ -95,24 +101,27 @@ class SLAM(Emulated):
             )
         machines, points, mse, md = self._machines(scaled, progress or _silent)
         emulator = scaled.emulator(training.bounds, machines, points, mse, md)
-        noise = np.where(training.good, 1.0 / np.where(training.good, training.ivar, 1.0), 0.0).sum(axis=0)
-        noise /= np.maximum(training.good.sum(axis=0), 1)
+        count = _weights(training, self.weights)[:, None] * training.good
+        noise = (count * _noise(training)).sum(axis=0) / np.maximum(count.sum(axis=0), 1e-300)
         return emulator, np.maximum(emulator.cv_mse.numpy() - noise, 0.0)
 
     def _machines(self, scaled: _Scaled, progress: Progress) -> tuple[Machines, Tensor, Tensor, Tensor]:
         """Machines of the learnt pixels, with their (gamma, c, epsilon), CV MSE and CV MD."""
         labels, flux, usable = scaled.labels, scaled.flux, scaled.usable
+        weight = scaled.weight[:, None] * usable
         if self.loss == "squared":
             points = [Point(gamma, c, 0.0) for gamma, c in product(self.gamma, self.c)]
-            machines, chosen, mse, md = ridge(labels, flux, usable, self.gamma, self.c, progress)
+            machines, chosen, mse, md = ridge(
+                labels, flux, usable, self.gamma, self.c, scaled.weight, progress
+            )
         else:
             points = [Point(*values) for values in product(self.gamma, self.c, self.epsilon)]
             kernels = {gamma: Kernel.of(labels, gamma) for gamma in self.gamma}
             fold = folds_of(len(labels), self.n_folds, self.seed).to(labels.device)
             solver = _SOLVERS[self.solver]
-            mse, md = cross_validate(kernels, flux, usable, points, fold, solver, progress)
+            mse, md = cross_validate(kernels, flux, weight, points, fold, solver, progress)
             chosen = mse.argmin(dim=0)
-            machines = train_machines(kernels, flux, usable, points, chosen, solver)
+            machines = train_machines(kernels, flux, weight, points, chosen, solver)
         mse, md = (values.gather(0, chosen[None])[0] for values in (mse, md))
         return machines, flux.new_tensor(points)[chosen], mse, md
 
@@ -129,6 +138,8 @@ class _Scaled:
         Pixels that any star has good; the others are left out below.
     mean, spread : Tensor, shape (pixel,)
     flux, usable : Tensor, shape (star, pixel)
+    weight : Tensor, shape (star,)
+        What a star counts, of at most 1.
     """
 
     centre: Tensor
@@ -139,9 +150,10 @@ class _Scaled:
     spread: Tensor
     flux: Tensor
     usable: Tensor
+    weight: Tensor
 
     @classmethod
-    def of(cls, training: TrainingSet, device: str) -> _Scaled:
+    def of(cls, training: TrainingSet, device: str, weights: str) -> _Scaled:
         zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
         inputs, _ = scaled_inputs(torch.from_numpy(training.label_array), tuple(training.labels), zero, one)
         centre, unit = inputs.mean(dim=0), inputs.std(dim=0)
@@ -149,11 +161,12 @@ class _Scaled:
         usable = torch.from_numpy(training.good)[:, learnt]
         flux = torch.from_numpy(training.flux)[:, learnt].double()
         flux = torch.where(usable, flux, 0.0)
-        n_good = usable.sum(dim=0)
-        mean = flux.sum(dim=0) / n_good
+        weight = torch.from_numpy(_weights(training, weights))
+        count = weight[:, None] * usable
+        mean = (count * flux).sum(dim=0) / count.sum(dim=0)
         away = torch.where(usable, flux - mean, 0.0)
-        spread = (away.square().sum(dim=0) / n_good).sqrt()
-        tensors = (centre, unit, (inputs - centre) / unit, learnt, mean, spread, away / spread, usable)
+        spread = ((count * away.square()).sum(dim=0) / count.sum(dim=0)).sqrt()
+        tensors = (centre, unit, (inputs - centre) / unit, learnt, mean, spread, away / spread, usable, weight)
         return cls(*(tensor.to(device) for tensor in tensors))
 
     def emulator(
@@ -187,12 +200,28 @@ class _Scaled:
         )
 
 
+def _weights(training: TrainingSet, kind: str) -> NDArray[np.float64]:
+    """What each star counts, the least noisy most; about 1 for most stars where noise does not differ."""
+    if kind == "equal":
+        return np.ones(len(training))
+    noise = _noise(training).sum(axis=1) / training.good.sum(axis=1)
+    least = np.quantile(noise, 0.1)
+    weight = 1.0 / (noise + least)
+    return np.asarray(weight / weight.max())
+
+
+def _noise(training: TrainingSet) -> NDArray[np.float64]:
+    """Variance of the flux by its inverse variance, 0 for pixels that are not good, shape (star, wavelength)."""
+    return np.where(training.good, 1.0 / np.where(training.good, training.ivar, 1.0), 0.0)
+
+
 def _silent(done: int, total: int, error: float) -> None:
     """Do nothing with the progress."""
 
 
 def _check_options(slam: SLAM) -> None:
     check_choice("loss", slam.loss, _LOSSES)
+    check_choice("weights", slam.weights, _WEIGHTS)
     check_choice("solver", slam.solver, _SOLVERS)
     for name in ("c", "gamma", "epsilon"):
         values = getattr(slam, name)

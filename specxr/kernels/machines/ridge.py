@@ -28,6 +28,7 @@ def ridge(
     usable: Tensor,
     gammas: Sequence[float],
     penalties: Sequence[float],
+    weight: Tensor,
     report: Callable[[int, int, float], None],
 ) -> tuple[Machines, Tensor, Tensor, Tensor]:
     """Train each pixel with the gamma and C of its least leave-one-out error.
@@ -42,6 +43,8 @@ def ridge(
         A star whose pixel is not usable is none of that pixel's training stars.
     gammas, penalties : sequence of float
         The choices of gamma and of C, all combined.
+    weight : Tensor of float64, shape (star,)
+        What the squared deviation of a star counts, of at most 1.
     report : callable
         ``report(done, total, rms)``, the last being of the deviations at each pixel's best choice so far.
 
@@ -53,14 +56,17 @@ def ridge(
     mse, md : Tensor, shape (choice, pixel)
         Leave-one-out mean squared and mean deviation.
     """
-    n_usable, complete = usable.sum(0), bool(usable.all())
-    flux = torch.where(usable, flux, 0.0)
+    complete = bool(usable.all())
+    # The weights w go into kernel and flux: sqrt(w) K sqrt(w), sqrt(w) y, and back into the dual at the end.
+    root = weight.sqrt()[:, None]
+    total = (weight[:, None] * usable).sum(0)
+    flux = torch.where(usable, root * flux, 0.0)
     dual = torch.zeros_like(flux)
     chosen = torch.zeros(flux.shape[1], dtype=torch.int64, device=flux.device)
     mse, md = [], []
     least = flux.new_full((flux.shape[1],), torch.inf)
     for gamma in gammas:
-        values, vectors = torch.linalg.eigh(rbf(labels, labels, gamma))
+        values, vectors = torch.linalg.eigh(root * rbf(labels, labels, gamma) * root.mT)
         projected = vectors.mT @ flux
         for c in penalties:
             shrink = 1.0 / (values.clamp(min=0.0) + 0.5 / c)
@@ -69,14 +75,14 @@ def ridge(
             if not complete:
                 solution, diagonal = _without(~usable, vectors * shrink @ vectors.mT, solution, diagonal)
             deviation = torch.where(usable, solution / diagonal, 0.0)
-            mse.append(deviation.square().sum(0) / n_usable)
-            md.append(-deviation.sum(0) / n_usable)
+            mse.append(deviation.square().sum(0) / total)
+            md.append(-(root * deviation).sum(0) / total)
             better = mse[-1] < least
             least = torch.where(better, mse[-1], least)
             dual = torch.where(better, solution, dual)
             chosen[better] = len(mse) - 1
             report(len(mse), len(gammas) * len(penalties), float(least.mean().sqrt()))
-    return Machines(dual, torch.zeros_like(least)), chosen, torch.stack(mse), torch.stack(md)
+    return Machines(root * dual, torch.zeros_like(least)), chosen, torch.stack(mse), torch.stack(md)
 
 
 def _without(missing: Tensor, inverse: Tensor, dual: Tensor, diagonal: Tensor) -> tuple[Tensor, Tensor]:

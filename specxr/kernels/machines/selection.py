@@ -27,10 +27,10 @@ class Point(NamedTuple):
 class MachineSolver(Protocol):
     """A solver for one kernel and one penalty: ``svr.Batched`` or ``svr_reference.Reference``."""
 
-    def search(self, flux: Tensor, usable: Tensor, epsilon: Tensor) -> Machines:
+    def search(self, flux: Tensor, weight: Tensor, epsilon: Tensor) -> Machines:
         """Machines that are good enough to choose by."""
 
-    def solve(self, flux: Tensor, usable: Tensor, epsilon: Tensor) -> Machines:
+    def solve(self, flux: Tensor, weight: Tensor, epsilon: Tensor) -> Machines:
         """Machines at the optimum."""
 
 
@@ -43,7 +43,7 @@ def folds_of(n_star: int, n_folds: int, seed: int) -> Tensor:
 def cross_validate(
     kernels: Mapping[float, Kernel],
     flux: Tensor,
-    usable: Tensor,
+    weight: Tensor,
     points: Sequence[Point],
     fold: Tensor,
     solver: Callable[[Kernel, float], MachineSolver],
@@ -57,7 +57,8 @@ def cross_validate(
         Kernels of all stars, by gamma.
     flux : Tensor, shape (star, pixel)
         Flux in units of each pixel's standard deviation.
-    usable : Tensor of bool, shape (star, pixel)
+    weight : Tensor, shape (star, pixel)
+        What a deviation counts, of at most 1; 0 where the pixel is not usable.
     points : sequence of Point
     fold : Tensor of int, shape (star,)
     solver : callable
@@ -81,20 +82,20 @@ def cross_validate(
             for i, point in enumerate(points):
                 if (point.gamma, point.c) == (gamma, c):
                     epsilon = flux.new_full((flux.shape[1],), point.epsilon)
-                    trained = machine.search(flux[kept], usable[kept], epsilon)
+                    trained = machine.search(flux[kept], weight[kept], epsilon)
                     predicted = between.to(trained.dual.dtype) @ trained.dual + trained.intercept
-                    deviation = torch.where(usable[held], predicted - flux[held], 0.0)
-                    squares[i] += deviation.square().sum(0)
-                    sums[i] += deviation.sum(0)
+                    deviation = torch.where(weight[held] > 0, predicted - flux[held], 0.0)
+                    squares[i] += (weight[held] * deviation.square()).sum(0)
+                    sums[i] += (weight[held] * deviation).sum(0)
         report(done + 1, len(kernels) * n_folds, float(deviation.square().mean().sqrt()))
-    n_usable = usable.sum(0)
-    return squares / n_usable, sums / n_usable
+    total = weight.sum(0)
+    return squares / total, sums / total
 
 
 def train_machines(
     kernels: Mapping[float, Kernel],
     flux: Tensor,
-    usable: Tensor,
+    weight: Tensor,
     points: Sequence[Point],
     chosen: Tensor,
     solver: Callable[[Kernel, float], MachineSolver],
@@ -106,6 +107,6 @@ def train_machines(
         alike = [i for i, point in enumerate(points) if (point.gamma, point.c) == (gamma, c)]
         pixels = torch.nonzero(torch.isin(chosen, torch.tensor(alike, device=chosen.device)))[:, 0]
         if len(pixels):
-            trained = solver(kernels[gamma], c).solve(flux[:, pixels], usable[:, pixels], epsilon[pixels])
+            trained = solver(kernels[gamma], c).solve(flux[:, pixels], weight[:, pixels], epsilon[pixels])
             dual[:, pixels], intercept[pixels] = trained.dual, trained.intercept
     return Machines(dual, intercept)

@@ -96,34 +96,34 @@ class Batched:
         self._penalty = _PENALTY_FULL if kernel.factor is None else _PENALTY_THIN
         self._rough = _Quadratic(kernel, self._penalty / min(c, _LARGEST_DUAL), torch.float32)
 
-    def search(self, flux: Tensor, usable: Tensor, epsilon: Tensor) -> Machines:
+    def search(self, flux: Tensor, weight: Tensor, epsilon: Tensor) -> Machines:
         """Solve to 3e-3 or so, enough to choose by cross-validation; parameters as in ``solve``."""
-        machines, _ = self._run(self._rough, flux, usable, epsilon, 3e-3, None)
+        machines, _ = self._run(self._rough, flux, weight, epsilon, 3e-3, None)
         return machines
 
-    def solve(self, flux: Tensor, usable: Tensor, epsilon: Tensor) -> Machines:
+    def solve(self, flux: Tensor, weight: Tensor, epsilon: Tensor) -> Machines:
         """Solve so that predictions are within 1e-3 of the optimum's.
 
         Parameters
         ----------
         flux : Tensor, shape (star, pixel)
             Flux in units of each pixel's standard deviation.
-        usable : Tensor of bool, shape (star, pixel)
-            A star whose pixel is not usable is none of that pixel's training stars.
+        weight : Tensor, shape (star, pixel)
+            Share of the penalty that a star has; with 0 it is none of that pixel's training stars.
         epsilon : Tensor, shape (pixel,)
             Half width of the tube.
         """
-        start, residual = self._run(self._rough, flux, usable, epsilon, 5e-4, None)
+        start, residual = self._run(self._rough, flux, weight, epsilon, 5e-4, None)
         size = float(start.dual.square().mean(0).sqrt().median())
         fine = _Quadratic(self._kernel, self._penalty / max(size, 1e-3 * self._c), torch.float64)
-        machines, _ = self._run(fine, flux, usable, epsilon, 3e-6, start.dual + residual / fine.rho)
+        machines, _ = self._run(fine, flux, weight, epsilon, 3e-6, start.dual + residual / fine.rho)
         return machines
 
     def _run(
         self,
         quadratic: _Quadratic,
         flux: Tensor,
-        usable: Tensor,
+        weight: Tensor,
         epsilon: Tensor,
         tolerance: float,
         start: Tensor | None,
@@ -133,7 +133,7 @@ class Batched:
         dual = torch.zeros(flux.shape, dtype=dtype, device=flux.device)
         residual, intercept = torch.empty_like(dual), dual.new_zeros(flux.shape[1])
         for pixels in torch.split(torch.arange(flux.shape[1], device=flux.device), _CHUNK):
-            limit = self._c * usable[:, pixels].to(dtype)
+            limit = self._c * weight[:, pixels].to(dtype)
             y = flux[:, pixels].to(dtype)
             state = torch.zeros_like(y) if start is None else start[:, pixels].to(dtype)
             dual[:, pixels], intercept[pixels], residual[:, pixels] = _iterate(

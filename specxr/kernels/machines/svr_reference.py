@@ -18,20 +18,22 @@ class Reference:
     def __init__(self, kernel: Kernel, c: float) -> None:
         self._matrix, self._c = kernel.matrix.cpu().numpy(), c
 
-    def search(self, flux: Tensor, usable: Tensor, epsilon: Tensor) -> Machines:
+    def search(self, flux: Tensor, weight: Tensor, epsilon: Tensor) -> Machines:
         """Solve, as ``solve`` does."""
-        return self.solve(flux, usable, epsilon)
+        return self.solve(flux, weight, epsilon)
 
-    def solve(self, flux: Tensor, usable: Tensor, epsilon: Tensor) -> Machines:
+    def solve(self, flux: Tensor, weight: Tensor, epsilon: Tensor) -> Machines:
         """Solve each pixel; parameters as in ``svr.Batched.solve``."""
         from sklearn.svm import SVR
 
         dual = np.zeros(flux.shape)
         intercept = np.zeros(flux.shape[1])
         for pixel, width in enumerate(epsilon.tolist()):
-            rows = np.flatnonzero(usable[:, pixel].cpu().numpy())
+            share = weight[:, pixel].double().cpu().numpy()
+            rows = np.flatnonzero(share)
             machine = SVR(kernel="precomputed", C=self._c, epsilon=width, tol=_TOLERANCE)
-            machine.fit(self._matrix[np.ix_(rows, rows)], flux[rows, pixel].cpu().numpy())
+            matrix = self._matrix[np.ix_(rows, rows)]
+            machine.fit(matrix, flux[rows, pixel].cpu().numpy(), sample_weight=share[rows])
             dual[rows[machine.support_], pixel] = machine.dual_coef_[0]
             intercept[pixel] = machine.intercept_[0]
         return Machines(torch.from_numpy(dual).to(flux), torch.from_numpy(intercept).to(flux))
