@@ -65,6 +65,7 @@ LABELS: dict[str, Label] = {
         Label("sigma", "km/s", "Gaussian line broadening, instrument and rotation together", limit=False),
         Label("vsini", "km/s", "projected rotational velocity"),
         Label("vmic", "km/s", "microturbulent velocity"),
+        Label("feh_niu", "dex", "[Fe/H] on the scale of Niu et al. (2023)", limit=False),
         Label("alpha_m", "dex", "[alpha/M]"),
         Label("c_fe", "dex", "[C/Fe]"),
         Label("n_fe", "dex", "[N/Fe]"),
@@ -156,6 +157,7 @@ class Flag(IntFlag):
     EMISSION = 4096  # lines in emission
     NO_LINES = 8192  # the lines of the model explain nothing of the spectrum
     LARGE_ERRORS = 16384  # the errors are too large for the labels to say anything
+    UNCALIBRATED_ERRORS = 32768  # the S/N lies outside that of the stars by which the errors are calibrated
 
 
 # A star with none of these may be recommended. A boundary of the emulator or a limit of one label is no fault.

@@ -67,8 +67,8 @@ class FehCorrection:
         powers = list(ASPCAP_CORRECTION)
         if known.sum() < 10 * len(powers):
             raise ValueError(
-                f"{known.sum()} stars have temperature and both metallicities; at least {10 * len(powers)} are required "
-                f"for {len(powers)} coefficients. Add stars."
+                f"{known.sum()} stars have temperature and both metallicities; at least {10 * len(powers)} are "
+                f"required for {len(powers)} coefficients. Add stars."
             )
         teff, feh, difference = teff[known], feh[known], (reference - feh)[known]
         terms = _terms(teff, feh, powers)

@@ -8,11 +8,13 @@ from typing import cast
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import least_squares
 
 from specxr.cubes.tables import read_table
 from specxr.published.m_dwarfs import FEH_TREND, M_DWARF_SELECTION, FehTrend, MDwarfSelection
+from specxr.vocabulary import STAR
 
 PAIR_COLUMNS = ("source_id1", "source_id2", "R_chance_align", "ruwe1", "ruwe2")
 _LEAST_PAIRS = 20  # to measure two exponents
@@ -74,8 +76,8 @@ def identifiers(values: ArrayLike, name: str = "source_id") -> NDArray[np.int64]
     column = pd.Series(values)
     if column.dtype.kind == "f":
         raise ValueError(
-            f"{name} is a column of floating-point numbers; integers are required, because an identifier of Gaia has up "
-            "to 19 digits and a floating-point number keeps 16: other stars would be found. Read the column as text or "
+            f"{name} is a column of floating-point numbers; integers are required, because an identifier of Gaia has "
+            "up to 19 digits and a floating-point number keeps 16: other stars would be found. Read the column as text or "
             "as int64 from the source, e.g. pandas.read_csv(path, dtype={...: 'Int64'})."
         )
     if column.dtype.kind not in "iu":
@@ -141,9 +143,51 @@ def m_m_pairs(
     return chosen.reset_index(drop=True)
 
 
-def split_pairs(
-    pair: ArrayLike, shares: Sequence[float], seed: int = 0
-) -> tuple[NDArray[np.int64], ...]:
+def with_companion_labels(cube: xr.Dataset, pairs: pd.DataFrame) -> xr.Dataset:
+    """Join labels to spectra by the identifier of the star.
+
+    Parameters
+    ----------
+    cube : Dataset
+        Spectra with ``source_id`` along ``star``; a star may have several.
+    pairs : DataFrame
+        One row for each star: ``source_id``, and columns that become variables of the cube, such as those of
+        `fgk_m_pairs`.
+
+    Returns
+    -------
+    Dataset
+        The spectra whose star is in the table, in their order in the cube, with these variables.
+
+    Raises
+    ------
+    ValueError
+        The cube has no ``source_id``, a star has several rows, or no star is in both.
+    """
+    if "source_id" not in cube.variables:
+        raise ValueError(
+            f"the cube has no variable 'source_id'; the identifiers of Gaia along '{STAR}' are required, by which "
+            f"labels are joined. Set them: cube['source_id'] = ('{STAR}', identifiers)."
+        )
+    own = identifiers(cube["source_id"].values)
+    table = pairs.assign(source_id=identifiers(pairs["source_id"]))
+    if table["source_id"].duplicated().any():
+        raise ValueError(
+            f"{int(table['source_id'].duplicated().sum())} rows of the table repeat a source_id; one row for each star "
+            "is required. Drop the repeats."
+        )
+    table = table.set_index("source_id")
+    chosen = np.flatnonzero(np.isin(own, table.index.to_numpy()))
+    if not len(chosen):
+        raise ValueError(
+            f"none of {len(own)} spectra is of one of the {len(table)} stars of the table; common stars are required. "
+            "Check that both have identifiers of the same data release of Gaia."
+        )
+    rows = table.loc[own[chosen]]
+    return cube.isel({STAR: chosen}).assign({name: (STAR, rows[name].to_numpy()) for name in rows.columns})
+
+
+def split_pairs(pair: ArrayLike, shares: Sequence[float], seed: int = 0) -> tuple[NDArray[np.int64], ...]:
     """Split spectra at random by pairs, so that no pair is in two parts.
 
     Parameters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from specxr.cli.options import Cube, Overwrite, RunName
+
+
+class Columns(StrEnum):
+    """Columns of an exported table."""
+
+    OWN = "own"
+    SDSS = "sdss"
 
 
 def report(
@@ -48,6 +56,9 @@ def export(
         ),
     ],
     name: RunName = "lasp",
+    columns: Annotated[
+        Columns, typer.Option(help="Columns: specxr's own, or those of SDSS-V's table of M dwarfs.")
+    ] = Columns.OWN,
     overwrite: Overwrite = False,
 ) -> None:
     """Write the labels of a run as a table with one row for each star."""
@@ -58,6 +69,10 @@ def export(
     check_output(out, overwrite)
     with readable(cube):
         table = label_table(open_labels(cube, name))
+    if columns is Columns.SDSS:
+        from specxr.galaxy.catalogue import slam_table
+
+        table = slam_table(table)
     write_table(table, out, overwrite=overwrite)
     typer.echo(f"{len(table):,} stars in {out}")
 

@@ -3,7 +3,8 @@
 The formal errors of a fit know only the noise. Held-out stars show everything else: for each label their scatter
 against the signal-to-noise ratio is described by a + b / SNR^c (M-dwarf paper, equations 4-8; a = 0 is its power law),
 and so are their formal errors. The ratio of the two multiplies the formal error of a star. Errors then have the
-scatter of the held-out stars, and still differ from star to star as the fit says.
+scatter of the held-out stars, and still differ from star to star as the fit says. Where the labels of the held-out
+stars have errors of their own, which are the same whatever the fit says, the law itself is the error, as in the paper.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from scipy.optimize import least_squares
 
 _STARS_PER_BIN = 20  # at least, as in the M-dwarf paper, Fig. 5
 _MAX_BINS = 20
+_WITHIN_ONE = 0.6827  # of Gaussian numbers
 
 
 @dataclass(frozen=True)
@@ -80,14 +82,18 @@ class Calibration:
     snr_range : (float, float)
         Signal-to-noise ratios of the held-out stars; beyond them the ratio of scatter to formal errors is that at the
         nearer end.
+    adopted : bool
+        Whether the law of the scatter itself is the error; if not, it scales the formal errors.
     n_star, folds : int
-        Number of held-out stars, and number of parts in which they were held out.
+        Number of held-out stars, and number of parts in which they were held out; 1 for stars that were
+        never to be learnt.
     """
 
     labels: Mapping[str, LabelCalibration]
     snr_range: tuple[float, float]
     n_star: int
     folds: int
+    adopted: bool = False
 
     @classmethod
     def of(
@@ -97,6 +103,7 @@ class Calibration:
         truth: Mapping[str, NDArray[Any]],
         snr: NDArray[np.float64],
         folds: int,
+        adopted: bool = False,
     ) -> Calibration:
         """Compare held-out stars with the truth; each array is of shape (star,), formal errors in `errors`."""
         usable = np.isfinite(snr) & (snr > 0)
@@ -110,17 +117,23 @@ class Calibration:
         snr = snr[usable]
         ends = float(snr.min()), float(snr.max())
         labels = {
-            name: _calibrate(inferred[name][usable] - truth[name][usable], errors[name][usable], snr, ends)
+            name: _calibrate(
+                inferred[name][usable] - truth[name][usable], errors[name][usable], snr, ends, adopted
+            )
             for name in truth
         }
-        return cls(labels, ends, int(usable.sum()), folds)
+        return cls(labels, ends, int(usable.sum()), folds, adopted)
 
-    def factor(self, name: str, snr: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Factors of the formal error of a label, shape (star,)."""
+    def factor(self, name: str, snr: NDArray[np.float64], formal: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Factors of the formal errors of a label, shape (star,)."""
         if name not in self.labels:  # the label was held
             return np.ones_like(snr)
         label = self.labels[name]
-        return _ratio(label.observed, label.formal, snr, self.snr_range)
+        return _ratio(label.observed, formal if self.adopted else label.formal, snr, self.snr_range)
+
+    def beyond(self, snr: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether each S/N lies outside those of the held-out stars, shape (star,); NaN does."""
+        return ~((snr >= self.snr_range[0]) & (snr <= self.snr_range[1]))
 
     def to_dict(self) -> dict[str, Any]:
         """Content as JSON types."""
@@ -133,7 +146,8 @@ class Calibration:
             name: LabelCalibration(**{**c, "observed": Law(**c["observed"]), "formal": Law(**c["formal"])})
             for name, c in content["labels"].items()
         }
-        return cls(labels, tuple(content["snr_range"]), content["n_star"], content["folds"])
+        ends = tuple(content["snr_range"])
+        return cls(labels, ends, content["n_star"], content["folds"], content.get("adopted", False))
 
 
 def _calibrate(
@@ -141,12 +155,20 @@ def _calibrate(
     error: NDArray[np.float64],
     snr: NDArray[np.float64],
     ends: tuple[float, float],
+    adopted: bool,
 ) -> LabelCalibration:
     bins = np.array_split(np.argsort(snr, kind="stable"), min(len(snr) // _STARS_PER_BIN, _MAX_BINS))
     middle = np.array([np.median(snr[rows]) for rows in bins])
     observed = Law.fit(middle, np.array([_half_width(difference[rows]) for rows in bins]))
     formal = Law.fit(middle, np.array([np.median(error[rows]) for rows in bins]))
-    pull = difference / (error * _ratio(observed, formal, snr, ends))
+
+    def pulls() -> NDArray[np.float64]:
+        return np.asarray(difference / (error * _ratio(observed, error if adopted else formal, snr, ends)))
+
+    # The scatter of few stars in a bin is too small on average. All stars together say by how much.
+    excess = float(np.quantile(np.abs(pulls()), _WITHIN_ONE))
+    observed = Law(observed.a * excess, observed.b * excess, observed.c)
+    pull = pulls()
     return LabelCalibration(
         bias=float(difference.mean()),
         scatter=float(difference.std()),
@@ -163,7 +185,8 @@ def _half_width(values: NDArray[np.float64]) -> float:
 
 
 def _ratio(
-    observed: Law, formal: Law, snr: NDArray[np.float64], ends: tuple[float, float]
+    observed: Law, formal: Law | NDArray[np.float64], snr: NDArray[np.float64], ends: tuple[float, float]
 ) -> NDArray[np.float64]:
     snr = np.clip(snr, *ends)
-    return np.asarray(observed(snr) / np.maximum(formal(snr), 1e-300))
+    below = formal(snr) if isinstance(formal, Law) else formal
+    return np.asarray(observed(snr) / np.maximum(below, 1e-300))

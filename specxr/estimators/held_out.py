@@ -1,4 +1,4 @@
-"""Held-out stars: every training star inferred by a model that has not seen it."""
+"""Held-out stars: stars of known labels, inferred by a model that has not seen them."""
 
 from __future__ import annotations
 
@@ -70,19 +70,71 @@ def calibrate_by_folds(
     for fold in range(folds):
         out = share == fold
         model = replace(estimator, model=None).fit(training[~out])
-        part = observed[out]
-        block = Block(part.grid, part.flux, part.ivar, part.mask)
-        values = model.estimate(block)
-        converged = values["result"] == int(Result.CONVERGED)
+        values, seen[out] = _inferred(model, observed[out])
         for name in inferred:
-            inferred[name][out] = np.where(converged, values[name], np.nan)
-        seen[out] = model.snr_of(block)
+            inferred[name][out] = values[name]
         if progress is not None:
             progress(fold + 1, folds)
-    truth = {"rv": np.zeros(len(training)), **training.labels}
+    return _calibrated(fitted, training, inferred, seen, folds)
+
+
+def calibrate_on(estimator: _T, test: TrainingSet) -> _T:
+    """Calibrate the errors of a fitted estimator on stars that it has not learnt (M-dwarf paper, section 4.2).
+
+    Parameters
+    ----------
+    estimator : Trained
+        Fitted, with formal errors.
+    test : TrainingSet
+        Other stars with known labels, in spectra as they are observed.
+
+    Returns
+    -------
+    A copy whose errors are the scatter of these stars about their labels, a + b / SNR^c. They contain the errors of
+    these labels, as those of the paper do.
+
+    Raises
+    ------
+    ValueError
+        The errors are calibrated already, a label is missing, or too few stars could be fitted.
+    """
+    if estimator.trained_model.calibration is not None:
+        raise ValueError(
+            "the errors of this estimator are calibrated already; formal errors are required. Begin with the estimator "
+            "as it was trained."
+        )
+    missing = [name for name in estimator.trained_model.labels if name not in test.labels]
+    if missing:
+        raise ValueError(
+            f"the test stars have no {', '.join(missing)}; all labels that the estimator learnt are required. Add them."
+        )
+    inferred, snr = _inferred(estimator, test)
+    return _calibrated(estimator, test, inferred, snr, 1, adopted=True)
+
+
+def _inferred(
+    model: Trained, stars: TrainingSet
+) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64]]:
+    """Labels and errors, NaN for stars whose fit did not converge, and S/N."""
+    block = Block(stars.grid, stars.flux, stars.ivar, stars.mask)
+    values = model.estimate(block)
+    converged = values["result"] == int(Result.CONVERGED)
+    names = [name for label in model.labels for name in (label, f"{label}_err")]
+    return {name: np.where(converged, values[name], np.nan) for name in names}, model.snr_of(block)
+
+
+def _calibrated(
+    fitted: _T,
+    stars: TrainingSet,
+    inferred: dict[str, NDArray[np.float64]],
+    snr: NDArray[np.float64],
+    folds: int,
+    adopted: bool = False,
+) -> _T:
+    truth = {"rv": np.zeros(len(stars)), **stars.labels}
     free = {name: truth[name] for name in fitted.labels if name not in fitted.held}
     errors = {name: inferred[f"{name}_err"] for name in fitted.labels}
-    calibration = Calibration.of(inferred, errors, free, seen, folds)
+    calibration = Calibration.of(inferred, errors, free, snr, folds, adopted)
     return replace(fitted, model=replace(fitted.trained_model, calibration=calibration, source=None))
 
 

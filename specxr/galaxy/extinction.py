@@ -50,9 +50,7 @@ def gaia_extinction(ebv: ArrayLike, bp_rp: ArrayLike) -> GaiaExtinction:
     return GaiaExtinction(*(_coefficient(band, colour, total) * total for band in ("g", "bp", "rp")))
 
 
-def _coefficient(
-    band: str, colour: NDArray[np.float64], total: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _coefficient(band: str, colour: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.float64]:
     c = GAIA_EXTINCTION[band]
     b = np.minimum(colour, _REDDEST)
     own = c[0] + c[1] * b + c[2] * b**2 + c[3] * b**3 + c[4] * total + c[5] * total**2 + c[6] * b * total

@@ -1,4 +1,4 @@
-"""Masses, radii, temperatures and gravities of M dwarfs from their photometry (M-dwarf paper, equations 9 and 12-14)."""
+"""Masses, radii, temperatures and gravities of M dwarfs from photometry (M-dwarf paper, equations 9 and 12-14)."""
 
 from __future__ import annotations
 
@@ -99,7 +99,9 @@ def mann_logg(m_ks: ArrayLike, m_ks_err: ArrayLike = 0.0) -> Estimate:
     return Estimate(logg, np.hypot(own, slope * error), mass.valid & radius.valid)
 
 
-def mann_teff(bp_rp: ArrayLike, j_h: ArrayLike, bp_rp_err: ArrayLike = 0.0, j_h_err: ArrayLike = 0.0) -> Estimate:
+def mann_teff(
+    bp_rp: ArrayLike, j_h: ArrayLike, bp_rp_err: ArrayLike = 0.0, j_h_err: ArrayLike = 0.0
+) -> Estimate:
     """Effective temperature [K] from the dereddened colours BP - RP and J - H [mag] (Mann et al. 2016).
 
     The error has the scatter of the relation, 49 K, and the error of the temperatures that it was fitted to, 60 K.

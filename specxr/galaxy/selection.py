@@ -52,13 +52,16 @@ def select_m_dwarfs(catalogue: pd.DataFrame, limits: MDwarfSelection = M_DWARF_S
     parallax, g, bp, rp, ruwe, ebv = (catalogue[name].to_numpy("f8") for name in GAIA_COLUMNS)
     dust = gaia_extinction(ebv, bp - rp)
     with np.errstate(invalid="ignore", divide="ignore"):
-        m_g0 = np.where(parallax > 0, g + 5.0 * np.log10(np.where(parallax > 0, parallax, 1.0)) - 10.0, np.nan)
+        m_g0 = np.where(
+            parallax > 0, g + 5.0 * np.log10(np.where(parallax > 0, parallax, 1.0)) - 10.0, np.nan
+        )
     m_g0 = m_g0 - dust.g
     bp_rp0 = (bp - dust.bp) - (rp - dust.rp)
     (a, b), (c, d) = limits.above, limits.below
     criteria = {
         "faint": (
-            m_g0 > limits.faintest_giant, f"M_G0 > {limits.faintest_giant:g}: neither a giant nor an F, G or K dwarf",
+            m_g0 > limits.faintest_giant,
+            f"M_G0 > {limits.faintest_giant:g}: neither a giant nor an F, G or K dwarf",
         ),
         "no_white_dwarf": (
             m_g0 < a * bp_rp0 + b,

@@ -1,6 +1,8 @@
 """Figures. A function draws on the figure or axes that it is given, and returns it; pyplot is not used."""
 
+from specxr.plotting.colour_magnitude import plot_candidates, plot_colour_magnitude
 from specxr.plotting.comparison import plot_comparison
+from specxr.plotting.cross_validation import plot_cross_validation, plot_error_law
 from specxr.plotting.emulator import plot_gradients, plot_pixel_residuals
 from specxr.plotting.fit import plot_fit
 from specxr.plotting.kiel import plot_kiel
@@ -8,7 +10,11 @@ from specxr.plotting.recovery import plot_recovery, plot_recovery_by_snr, plot_r
 from specxr.plotting.style import save_figure
 
 __all__ = [
+    "plot_candidates",
+    "plot_colour_magnitude",
     "plot_comparison",
+    "plot_cross_validation",
+    "plot_error_law",
     "plot_fit",
     "plot_gradients",
     "plot_kiel",

@@ -25,6 +25,7 @@ _SYMBOLS = {
     "teff": r"$T_\mathrm{eff}$",
     "logg": r"$\log g$",
     "feh": "[Fe/H]",
+    "feh_niu": "[Fe/H]",
     "sigma": "line broadening",
     "vsini": r"$v\,\sin i$",
     "vmic": r"$v_\mathrm{mic}$",

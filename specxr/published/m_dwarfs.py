@@ -105,7 +105,6 @@ M_DWARF_ERRORS = MDwarfErrors(
 )
 
 
-
 @dataclass(frozen=True)
 class FehTrend:
     """[Fe/H] of LAMOST's F, G and K dwarfs against their temperature (equation 11, after Niu et al. 2023).
@@ -155,8 +154,8 @@ ASPCAP_CORRECTION = {
 ASPCAP_CORRECTION_SNR = {"apogee": 20.0, "boss": 10.0}
 ASPCAP_CORRECTION_FEH = -0.6
 
-# Table 4: names of the survey's columns for labels of the vocabulary, each with its error. `FeHniu` is [Fe/H] of a model
-# that learnt metallicities corrected as in Niu et al. (2023).
+# Table 4: names of the survey's columns for labels of the vocabulary, each with its error. `FeHniu` is [Fe/H] of a
+# model that learnt metallicities corrected as in Niu et al. (2023).
 SLAM_COLUMNS = {
     "teff": ("Teff", "e_Teff"), "logg": ("logg", "e_logg"), "alpha_m": ("alphaM", "e_alphaM"),
     "feh": ("FeH", "e_FeH"), "feh_niu": ("FeHniu", "eFeHniu"),

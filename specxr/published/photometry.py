@@ -37,13 +37,19 @@ MASS = Relation(
 )
 # Radius / solar as a polynomial of M_Ks.
 RADIUS = Relation(
-    (1.9515, -0.3520, 0.01680), 0.0289, (4.6, 9.8), "Mann et al. 2015, 2016, Table 1 (M-dwarf paper, equation 13)"
+    (1.9515, -0.3520, 0.01680),
+    0.0289,
+    (4.6, 9.8),
+    "Mann et al. 2015, 2016, Table 1 (M-dwarf paper, equation 13)",
 )
 # teff / 3500 K as a polynomial of BP - RP, plus one of J - H without a constant. The range is that of the 183 stars of
 # Mann et al. The M-dwarf paper and the erratum agree in the sign of the last term; with the other one, the temperatures
 # of those stars are 89 K off.
 TEFF = Relation(
-    (3.172, -2.475, 1.082, -0.2231, 0.01738), 49.0, (1.8, 4.9), "Mann et al. 2016 (M-dwarf paper, equation 12)"
+    (3.172, -2.475, 1.082, -0.2231, 0.01738),
+    49.0,
+    (1.8, 4.9),
+    "Mann et al. 2016 (M-dwarf paper, equation 12)",
 )
 TEFF_J_H = (0.0, 0.08776, 0.04355)
 TEFF_SPECTROSCOPY = 60.0  # K, the error of the temperatures that the relation was fitted to

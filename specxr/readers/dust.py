@@ -27,8 +27,8 @@ def reddening(
     parallax : array_like, shape (star,)
         Parallax [mas]; the distance is its inverse.
     dust_map : DustMap
-        For the map of the M-dwarf paper (Green et al. 2019), ``dustmaps.bayestar.BayestarQuery(version="bayestar2019")``
-        after ``dustmaps.bayestar.fetch()``; ``pip install specxr[dust]`` installs dustmaps.
+        For the map of the M-dwarf paper (Green et al. 2019),
+        ``dustmaps.bayestar.BayestarQuery(version="bayestar2019")`` after ``dustmaps.bayestar.fetch()``; ``pip install specxr[dust]`` installs dustmaps.
     scale : float, optional
         E(B-V) for one unit of the map: `specxr.published.photometry.BAYESTAR_TO_EBV` for Bayestar19.
 
@@ -49,8 +49,8 @@ def reddening(
     lost = int((~np.isfinite(ra) | ~np.isfinite(dec)).sum())
     if lost:
         raise ValueError(
-            f"{lost} of {ra.size} stars have no finite coordinates; ra and dec [degree] of each star are required. Drop "
-            "these stars first."
+            f"{lost} of {ra.size} stars have no finite coordinates; ra and dec [degree] of each star are required. "
+            "Drop these stars first."
         )
     near = parallax > 0
     distance = 1.0 / np.where(near, parallax, 1.0)

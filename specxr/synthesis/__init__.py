@@ -1,15 +1,21 @@
 """Simulated spectra: surveys with true labels, and training sets."""
 
+from specxr.synthesis.dwarf_templates import DwarfTemplates
 from specxr.synthesis.generators import EmulatorSpectra, Library, open_folder
 from specxr.synthesis.instrument import Instrument
+from specxr.synthesis.m_dwarf_survey import MDwarfMock, MockDesign, simulate_m_dwarfs
 from specxr.synthesis.survey import simulate_survey
 from specxr.synthesis.training_set import make_training_set
 
 __all__ = [
+    "DwarfTemplates",
     "EmulatorSpectra",
     "Instrument",
     "Library",
+    "MDwarfMock",
+    "MockDesign",
     "make_training_set",
     "open_folder",
+    "simulate_m_dwarfs",
     "simulate_survey",
 ]

@@ -135,9 +135,7 @@ def _continuum(
     return pseudo_continuum(filled, torch.from_numpy(good), wavelength, _SPLIT).clamp(min=1e-6).numpy()
 
 
-def _gravity(
-    path: Path, wavelength: NDArray[np.float64], lines: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _gravity(path: Path, wavelength: NDArray[np.float64], lines: NDArray[np.float64]) -> NDArray[np.float64]:
     """Median of dwarf minus giant over several types, 0 where the giants were not observed."""
     changes = []
     with np.load(path, allow_pickle=False) as file:

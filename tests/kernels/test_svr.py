@@ -105,6 +105,17 @@ def test_the_thin_factor_changes_nothing():
     )
 
 
+def test_stars_of_little_weight_have_little_of_the_penalty():
+    labels, flux = problem(150, 3, seed=6, noise=0.5)
+    weight = torch.rand(flux.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    widths = torch.full((3,), 0.05, dtype=torch.float64)
+    kernel = Kernel.of(labels, 0.3)
+    found = Batched(kernel, 1.0).solve(flux, weight, widths)
+    wanted = Reference(kernel, 1.0).solve(flux, weight, widths)
+    assert (found.dual.abs() <= weight + 1e-4).all()
+    np.testing.assert_allclose(kernel.matrix @ found.dual, kernel.matrix @ wanted.dual, atol=2e-3)
+
+
 def test_a_pixel_of_few_stars_is_learnt_from_those():
     labels, flux = problem(200, 4, seed=4)
     usable = torch.rand(flux.shape, generator=torch.Generator().manual_seed(5)) > 0.2
@@ -148,26 +159,32 @@ def test_folds_are_alike_in_size_and_follow_the_seed():
     assert not torch.equal(fold, folds_of(103, 5, seed=4))
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("missing", [0.0, 0.1])
-def test_ridge_is_sklearns_and_its_errors_are_those_of_leaving_stars_out(missing):
+def test_ridge_is_sklearns_and_its_errors_are_those_of_leaving_stars_out(missing, weighted):
     labels, flux = problem(40, 3, seed=8)
+    weight = torch.ones(40, dtype=torch.float64)
+    if weighted:
+        weight = torch.rand(40, generator=torch.Generator().manual_seed(7), dtype=torch.float64) + 0.01
     usable = torch.rand(flux.shape, generator=torch.Generator().manual_seed(9)) >= missing
     gammas, penalties = (0.1, 1.0), (0.5, 50.0)
     machines, chosen, mse, md = ridge(
-        labels, torch.where(usable, flux, 7.0), usable, gammas, penalties, silent
+        labels, torch.where(usable, flux, 7.0), usable, gammas, penalties, weight, silent
     )
     for pixel in range(3):
-        x, y = (a[usable[:, pixel]].numpy() for a in (labels, flux[:, pixel]))
+        x, y, w = (a[usable[:, pixel]].numpy() for a in (labels, flux[:, pixel], weight))
         for i, (gamma, c) in enumerate((g, c) for g in gammas for c in penalties):
             machine = KernelRidge(kernel="rbf", gamma=gamma, alpha=0.5 / c)
             left_out = [
-                machine.fit(np.delete(x, k, 0), np.delete(y, k)).predict(x[k : k + 1])[0] - y[k]
+                machine.fit(np.delete(x, k, 0), np.delete(y, k), np.delete(w, k)).predict(x[k : k + 1])[0]
+                - y[k]
                 for k in range(len(y))
             ]
-            assert mse[i, pixel].item() == pytest.approx(np.mean(np.square(left_out)), rel=1e-6)
-            assert md[i, pixel].item() == pytest.approx(np.mean(left_out), abs=1e-6)
+            mean_square = np.average(np.square(left_out), weights=w)
+            assert mse[i, pixel].item() == pytest.approx(mean_square, rel=1e-6)
+            assert md[i, pixel].item() == pytest.approx(np.average(left_out, weights=w), abs=1e-6)
             if i == chosen[pixel]:
-                wanted = machine.fit(x, y).predict(labels.numpy())
+                wanted = machine.fit(x, y, w).predict(labels.numpy())
                 found = predict(machines, labels, gamma, labels)[:, pixel]
                 np.testing.assert_allclose(found, wanted, atol=1e-6)
     assert torch.equal(chosen, mse.argmin(0))

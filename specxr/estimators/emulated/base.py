@@ -270,11 +270,17 @@ class Emulated(Trained):
         """Labels with the errors that the model is calibrated to, and their flags."""
         model = self.trained_model
         values, covariance = fitted.parameters.double(), fitted.covariance.double()
+        flags = model.domain.outside(values[:, 1:]) * int(Flag.OUTSIDE_TRAINING)
         if model.calibration is not None:
             snr = observed.snr.cpu().numpy()
-            factors = [model.calibration.factor(name, snr) for name in self.labels]
+            formal = covariance.diagonal(dim1=1, dim2=2).sqrt().cpu().numpy().T
+            factors = [
+                model.calibration.factor(name, snr, own)
+                for name, own in zip(self.labels, formal, strict=True)
+            ]
             factor = torch.from_numpy(np.stack(factors, axis=1)).to(covariance.device)
             covariance = covariance * factor[:, :, None] * factor[:, None]
+            flags |= torch.from_numpy(model.calibration.beyond(snr)).to(flags) * int(Flag.UNCALIBRATED_ERRORS)
         singular = torch.isnan(covariance).flatten(1).any(-1)
         values, covariance = blanked(values, covariance, fitted.result, singular)
         return Inferred(
@@ -286,7 +292,7 @@ class Emulated(Trained):
             (observed.sqrt_weight > 0).sum(-1),
             fitted.n_iter,
             fitted.result,
-            model.domain.outside(values[:, 1:]) * int(Flag.OUTSIDE_TRAINING),
+            flags,
             quality,
             int(self.used.sum()),
             float(self.used.sum()),

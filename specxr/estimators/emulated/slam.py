@@ -166,7 +166,17 @@ class _Scaled:
         mean = (count * flux).sum(dim=0) / count.sum(dim=0)
         away = torch.where(usable, flux - mean, 0.0)
         spread = ((count * away.square()).sum(dim=0) / count.sum(dim=0)).sqrt()
-        tensors = (centre, unit, (inputs - centre) / unit, learnt, mean, spread, away / spread, usable, weight)
+        tensors = (
+            centre,
+            unit,
+            (inputs - centre) / unit,
+            learnt,
+            mean,
+            spread,
+            away / spread,
+            usable,
+            weight,
+        )
         return cls(*(tensor.to(device) for tensor in tensors))
 
     def emulator(
