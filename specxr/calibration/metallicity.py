@@ -62,17 +62,17 @@ class FehCorrection:
         ValueError
             There are fewer than ten stars for each coefficient.
         """
-        teff, feh, reference = (np.asarray(values, "f8") for values in (teff, feh, reference))
-        known = np.isfinite(teff) & np.isfinite(feh) & np.isfinite(reference)
+        columns = np.stack([np.asarray(values, "f8") for values in (teff, feh, reference)])
+        known = np.isfinite(columns).all(axis=0)
         powers = list(ASPCAP_CORRECTION)
         if known.sum() < 10 * len(powers):
             raise ValueError(
                 f"{known.sum()} stars have temperature and both metallicities; at least {10 * len(powers)} are "
                 f"required for {len(powers)} coefficients. Add stars."
             )
-        teff, feh, difference = teff[known], feh[known], (reference - feh)[known]
-        terms = _terms(teff, feh, powers)
-        used = np.ones(len(teff), dtype=bool)
+        x, y, wanted = columns[:, known]
+        terms, difference = _terms(x, y, powers), wanted - y
+        used = np.ones(len(x), dtype=bool)
         solution, scatter = np.zeros(len(powers)), 0.0
         for _ in range(_ROUNDS):
             solution = np.linalg.lstsq(terms[used], difference[used], rcond=None)[0]
@@ -80,20 +80,20 @@ class FehCorrection:
             scatter = 1.4826 * float(np.median(np.abs(left - np.median(left))))
             used = np.abs(left) <= _CLIP * scatter
         coefficients = dict(zip(powers, map(float, solution), strict=True))
-        ends = [(float(v.min()), float(v.max())) for v in (teff[used], feh[used])]
+        ends = [(float(v.min()), float(v.max())) for v in (x[used], y[used])]
         return cls(coefficients, ends[0], ends[1], scatter, int(used.sum()))
 
     def __call__(self, teff: ArrayLike, feh: ArrayLike) -> NDArray[np.float64]:
         """Correction [dex] at temperatures [K] and metallicities [dex]; NaN beyond the stars that it was fitted to."""
-        teff, feh = np.broadcast_arrays(np.asarray(teff, "f8"), np.asarray(feh, "f8"))
+        x, y = np.broadcast_arrays(np.asarray(teff, "f8"), np.asarray(feh, "f8"))
         powers = list(self.coefficients)
-        value = _terms(teff, feh, powers) @ np.array([self.coefficients[power] for power in powers])
-        inside = (teff >= self.teff[0]) & (teff <= self.teff[1]) & (feh >= self.feh[0]) & (feh <= self.feh[1])
+        value = _terms(x, y, powers) @ np.array([self.coefficients[power] for power in powers])
+        inside = (x >= self.teff[0]) & (x <= self.teff[1]) & (y >= self.feh[0]) & (y <= self.feh[1])
         return np.where(inside, value, np.nan)
 
 
 def _terms(
     teff: NDArray[np.float64], feh: NDArray[np.float64], powers: list[tuple[int, int]]
 ) -> NDArray[np.float64]:
-    x = teff / 1000.0
+    x = teff / 1000.0  # [1000 K]
     return np.stack([x**i * feh**j for i, j in powers], axis=-1)

@@ -77,8 +77,8 @@ def identifiers(values: ArrayLike, name: str = "source_id") -> NDArray[np.int64]
     if column.dtype.kind == "f":
         raise ValueError(
             f"{name} is a column of floating-point numbers; integers are required, because an identifier of Gaia has "
-            "up to 19 digits and a floating-point number keeps 16: other stars would be found. Read the column as text or "
-            "as int64 from the source, e.g. pandas.read_csv(path, dtype={...: 'Int64'})."
+            "up to 19 digits and a floating-point number keeps 16: other stars would be found. Read the column as text "
+            "or as int64 from the source, e.g. pandas.read_csv(path, dtype={...: 'Int64'})."
         )
     if column.dtype.kind not in "iu":
         text = column.astype("string").str.strip().fillna("0").replace("", "0")
@@ -263,17 +263,17 @@ def measure_feh_trend(
     ValueError
         There are too few pairs in the range of the model.
     """
-    teff, feh = np.asarray(teff, "f8"), np.asarray(feh, "f8")
-    inside = ((teff >= trend.teff[0]) & (teff <= trend.teff[1]) & np.isfinite(feh)).all(axis=1)
+    warm, metal = np.asarray(teff, "f8"), np.asarray(feh, "f8")
+    inside = ((warm >= trend.teff[0]) & (warm <= trend.teff[1]) & np.isfinite(metal)).all(axis=1)
     if inside.sum() < _LEAST_PAIRS:
         raise ValueError(
             f"{inside.sum()} pairs have both temperatures in {trend.teff[0]:g}-{trend.teff[1]:g} K and both [Fe/H]; at "
             f"least {_LEAST_PAIRS} are required to measure a trend. Add pairs of two F, G or K dwarfs."
         )
-    teff, feh = teff[inside], feh[inside]
+    warm, metal = warm[inside], metal[inside]
 
     def departure(exponents: NDArray[np.float64]) -> NDArray[np.float64]:
-        corrected = feh - feh_offset(teff, (exponents[0], exponents[1]), trend)
+        corrected = metal - feh_offset(warm, (exponents[0], exponents[1]), trend)
         return np.asarray(corrected[:, 0] - corrected[:, 1])
 
     best = least_squares(departure, (0.0, 0.0), loss="soft_l1", f_scale=0.1)

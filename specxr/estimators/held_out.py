@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -25,6 +25,7 @@ def calibrate_by_folds(
     folds: int = 5,
     snr: tuple[float, float] | None = None,
     seed: int = 0,
+    reference: Mapping[str, NDArray[np.float64]] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> _T:
     """Calibrate the errors of an estimator by k-fold cross-validation.
@@ -42,12 +43,17 @@ def calibrate_by_folds(
         spectra are inferred as they are.
     seed : int, optional
         Seed of the shares and of the noise.
+    reference : mapping of str to ndarray, shape (star,), optional
+        Labels of the training stars that have errors of their own, if the training set has other ones (see
+        `specxr.calibration.expected_labels`). The errors are then the scatter about these labels.
     progress : callable, optional
         ``progress(done, folds)``.
 
     Returns
     -------
-    A copy, fitted to all stars, that multiplies formal errors by the factor that the held-out stars require.
+    A copy, fitted to all stars, that multiplies formal errors by the factor that the held-out stars require. With a
+    `reference`, its errors are their scatter, a + b / SNR^c, which contains the errors of these labels (M-dwarf paper,
+    section 4.2).
 
     Raises
     ------
@@ -75,7 +81,9 @@ def calibrate_by_folds(
             inferred[name][out] = values[name]
         if progress is not None:
             progress(fold + 1, folds)
-    return _calibrated(fitted, training, inferred, seen, folds)
+    if reference is None:
+        return _calibrated(fitted, training.labels, inferred, seen, folds)
+    return _calibrated(fitted, reference, inferred, seen, folds, adopted=True)
 
 
 def calibrate_on(estimator: _T, test: TrainingSet) -> _T:
@@ -109,7 +117,7 @@ def calibrate_on(estimator: _T, test: TrainingSet) -> _T:
             f"the test stars have no {', '.join(missing)}; all labels that the estimator learnt are required. Add them."
         )
     inferred, snr = _inferred(estimator, test)
-    return _calibrated(estimator, test, inferred, snr, 1, adopted=True)
+    return _calibrated(estimator, test.labels, inferred, snr, 1, adopted=True)
 
 
 def _inferred(
@@ -125,13 +133,13 @@ def _inferred(
 
 def _calibrated(
     fitted: _T,
-    stars: TrainingSet,
+    labels: Mapping[str, NDArray[np.float64]],
     inferred: dict[str, NDArray[np.float64]],
     snr: NDArray[np.float64],
     folds: int,
     adopted: bool = False,
 ) -> _T:
-    truth = {"rv": np.zeros(len(stars)), **stars.labels}
+    truth = {"rv": np.zeros(len(snr)), **labels}
     free = {name: truth[name] for name in fitted.labels if name not in fitted.held}
     errors = {name: inferred[f"{name}_err"] for name in fitted.labels}
     calibration = Calibration.of(inferred, errors, free, snr, folds, adopted)

@@ -72,7 +72,7 @@ def mann_mass(m_ks: ArrayLike, m_ks_err: ArrayLike = 0.0) -> Estimate:
     """Mass [solar masses] from the absolute magnitude in Ks [mag] (Mann et al. 2019)."""
     m_ks, error = np.asarray(m_ks, "f8"), np.asarray(m_ks_err, "f8")
     x = m_ks - MASS_ZERO_POINT
-    mass = 10.0 ** polynomial.polyval(x, MASS.coefficients)
+    mass = np.asarray(10.0 ** polynomial.polyval(x, MASS.coefficients))
     slope = _LN10 * mass * polynomial.polyval(x, polynomial.polyder(MASS.coefficients))
     return _estimate(mass, MASS.scatter * mass, slope * error, MASS, m_ks)
 

@@ -7,7 +7,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from specxr.plotting.style import BLUE, DATA, POINTS, SEQUENTIAL, VERMILION, axis_name, tidy
 from specxr.published.m_dwarfs import M_DWARF_SELECTION
@@ -73,28 +73,29 @@ def plot_colour_magnitude(
     Axes
     """
     ax = ax or Figure(figsize=(5.4, 4.8), layout="constrained").subplots()
-    bp_rp, m_g, values = (np.asarray(v, "f8") for v in (bp_rp, m_g, values))
-    known = np.isfinite(values)
-    low, high = np.percentile(values[known], (2, 98)) if known.any() else (0.0, 1.0)
-    paint = {"cmap": SEQUENTIAL, "vmin": low, "vmax": high}
-    points = ax.scatter(bp_rp[known], m_g[known], c=values[known], **paint, **POINTS | {"alpha": 1.0})
+    columns = np.stack([np.asarray(column, "f8") for column in (bp_rp, m_g, values)])
+    colour, magnitude, value = columns[:, np.isfinite(columns[2])]
+    low, high = np.percentile(value, (2, 98)) if len(value) else (0.0, 1.0)
+    points = ax.scatter(
+        colour, magnitude, c=value, cmap=SEQUENTIAL, vmin=low, vmax=high, **POINTS | {"alpha": 1.0}
+    )
     ax.figure.colorbar(points, ax=ax, extend="both", label=axis_name(label), pad=0.02)
     if isochrones is not None:
         for feh, line in isochrones.groupby("feh"):
-            colour = points.to_rgba(feh) if label.startswith("feh") else DATA
-            ax.plot(line["bp_rp"], line["m_g"], color=colour, lw=1.4, label=f"[M/H] {feh:+.1f}")
+            paint = points.to_rgba(feh) if label.startswith("feh") else DATA
+            ax.plot(line["bp_rp"], line["m_g"], color=paint, lw=1.4, label=f"[M/H] {feh:+.1f}")
         ax.legend(frameon=False, fontsize="small")
-    ax.set_xlim(*_limits(bp_rp[known]))
-    return _named(ax, m_g[known])
+    ax.set_xlim(*_limits(colour))
+    return _named(ax, magnitude)
 
 
-def _limits(values: ArrayLike) -> tuple[float, float]:
+def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
     low, high = np.nanpercentile(values, (0.2, 99.8)) if np.isfinite(values).any() else (0.0, 1.0)
     margin = 0.05 * max(high - low, 1e-3)
     return float(low - margin), float(high + margin)
 
 
-def _named(ax: Axes, magnitude: ArrayLike) -> Axes:
+def _named(ax: Axes, magnitude: NDArray[np.float64]) -> Axes:
     low, high = _limits(magnitude)
     ax.set_ylim(high, low)
     ax.set_xlabel(_COLOUR)

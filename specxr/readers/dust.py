@@ -28,7 +28,8 @@ def reddening(
         Parallax [mas]; the distance is its inverse.
     dust_map : DustMap
         For the map of the M-dwarf paper (Green et al. 2019),
-        ``dustmaps.bayestar.BayestarQuery(version="bayestar2019")`` after ``dustmaps.bayestar.fetch()``; ``pip install specxr[dust]`` installs dustmaps.
+        ``dustmaps.bayestar.BayestarQuery(version="bayestar2019")`` after ``dustmaps.bayestar.fetch()``;
+        ``pip install specxr[dust]`` installs dustmaps.
     scale : float, optional
         E(B-V) for one unit of the map: `specxr.published.photometry.BAYESTAR_TO_EBV` for Bayestar19.
 

@@ -137,7 +137,8 @@ def simulate_m_dwarfs(
     reference = pd.DataFrame({"source_id": ids, **noisy})
     for name in noisy:
         reference[f"{name}_err"] = design.errors[name]
-    snr = np.exp(rng.uniform(*np.log(design.snr), len(truth)))
+    low, high = np.log(design.snr)
+    snr = np.exp(rng.uniform(low, high, len(truth)))
     gaia = pd.concat([_photometry(truth, rng), _others(design.n_other, rng)], ignore_index=True)
     return MDwarfMock(_observe(templates, truth, snr, rng), gaia, binaries, fgk, reference, truth)
 

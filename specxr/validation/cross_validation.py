@@ -32,21 +32,20 @@ def scatter_by_snr(difference: ArrayLike, snr: ArrayLike, stars_per_bin: int = S
     ValueError
         There are fewer stars than one bin needs.
     """
-    difference, snr = np.asarray(difference, "f8"), np.asarray(snr, "f8")
-    known = np.isfinite(difference) & np.isfinite(snr)
-    difference, snr = difference[known], snr[known]
-    if len(difference) < stars_per_bin:
+    columns = np.stack([np.asarray(difference, "f8"), np.asarray(snr, "f8")])
+    away, ratio = columns[:, np.isfinite(columns).all(axis=0)]
+    if len(away) < stars_per_bin:
         raise ValueError(
-            f"{len(difference)} stars have a difference and an S/N; at least {stars_per_bin} are required for one bin. "
+            f"{len(away)} stars have a difference and an S/N; at least {stars_per_bin} are required for one bin. "
             "Add stars, or lower `stars_per_bin`."
         )
     rows = []
-    for members in np.array_split(np.argsort(snr, kind="stable"), len(snr) // stars_per_bin):
-        values, n = difference[members], len(members)
+    for members in np.array_split(np.argsort(ratio, kind="stable"), len(ratio) // stars_per_bin):
+        values, n = away[members], len(members)
         scatter = float(values.std(ddof=1))
         rows.append(
             {
-                "snr": float(np.median(snr[members])),
+                "snr": float(np.median(ratio[members])),
                 "n": n,
                 "bias": float(values.mean()),
                 "bias_err": scatter / np.sqrt(n),
