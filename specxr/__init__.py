@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from specxr import (
         calibration,
         emulators,
+        galaxy,
         plotting,
         published,
         synthesis,
@@ -75,6 +76,7 @@ _WINGS = {
     "calibration": "specxr.calibration",
     "cluster": "specxr.runs.cluster",
     "emulators": "specxr.emulators",
+    "galaxy": "specxr.galaxy",
     "plotting": "specxr.plotting",
     "published": "specxr.published",
     "synthesis": "specxr.synthesis",
@@ -93,6 +95,7 @@ __all__ = [  # noqa: F822
     "cluster",
     "compare",
     "emulators",
+    "galaxy",
     "infer",
     "ingest",
     "label_table",

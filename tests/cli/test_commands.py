@@ -17,6 +17,7 @@ import xarray as xr
 from support.program import ok, refused, run
 
 from specxr.cubes.store import list_runs, open_cube, open_labels, write_cube
+from specxr.cubes.tables import label_table
 from specxr.emulators import default, open_emulator, write_safetensors
 from specxr.synthesis import simulate_survey
 
@@ -162,6 +163,15 @@ def test_export_then_compare_finds_no_difference(fitted, tmp_path, suffix):
     assert "feh [dex]" in shown
     assert "beyond 5 sigma" in shown
     assert files_in(tmp_path) == {out.name}
+
+
+def test_export_in_the_columns_of_the_survey(fitted, tmp_path):
+    out = tmp_path / "slam.csv"
+    ok("export", fitted, "--out", out, "--columns", "sdss")
+    table, own = pd.read_csv(out), label_table(open_labels(fitted, "lasp"))
+    np.testing.assert_allclose(table["Teff"], own["teff"])
+    np.testing.assert_allclose(table["e_FeH"], own["feh_err"])
+    assert table["alphaM"].isna().all()
 
 
 def test_compare_draws(fitted, survey, tmp_path):
