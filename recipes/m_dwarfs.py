@@ -43,7 +43,7 @@ from specxr.calibration.wide_binaries import (
 )
 from specxr.cubes.tables import label_table, read_table, write_table
 from specxr.estimators.emulated.slam import SLAM
-from specxr.estimators.held_out import calibrate_by_folds, calibrate_on
+from specxr.estimators.held_out import calibrate_on
 from specxr.galaxy import absolute_magnitude, mann_logg, mann_teff, select_m_dwarfs
 from specxr.galaxy.catalogue import slam_table
 from specxr.galaxy.isochrones import read_parsec
@@ -193,12 +193,7 @@ def train(
     print(
         f"trained on {len(stars)} spectra in {time.perf_counter() - begin:.0f} s; {len(test[STAR])} test spectra"
     )
-    # Support vector machines take too long to be trained ten times more.
-    if options.loss == "epsilon":
-        slam = calibrate_on(slam, training_set(test, LABELS))
-    else:
-        slam = calibrate_by_folds(slam, stars, folds=paper.folds, seed=options.seed, reference=exact)
-    print(f"errors calibrated on {slam.trained_model.calibration.n_star} stars")
+    slam = calibrate_on(slam, training_set(test, LABELS))
     slam.save(options.out / "slam.safetensors", overwrite=True)
     emulator = slam.emulator
     save_figure(

@@ -25,7 +25,6 @@ def calibrate_by_folds(
     folds: int = 5,
     snr: tuple[float, float] | None = None,
     seed: int = 0,
-    reference: Mapping[str, NDArray[np.float64]] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> _T:
     """Calibrate the errors of an estimator by k-fold cross-validation.
@@ -43,17 +42,12 @@ def calibrate_by_folds(
         spectra are inferred as they are.
     seed : int, optional
         Seed of the shares and of the noise.
-    reference : mapping of str to ndarray, shape (star,), optional
-        Labels of the training stars that have errors of their own, if the training set has other ones (see
-        `specxr.calibration.expected_labels`). The errors are then the scatter about these labels.
     progress : callable, optional
         ``progress(done, folds)``.
 
     Returns
     -------
-    A copy, fitted to all stars, that multiplies formal errors by the factor that the held-out stars require. With a
-    `reference`, its errors are their scatter, a + b / SNR^c, which contains the errors of these labels (M-dwarf paper,
-    section 4.2).
+    A copy, fitted to all stars, that multiplies formal errors by the factor that the held-out stars require.
 
     Raises
     ------
@@ -81,9 +75,7 @@ def calibrate_by_folds(
             inferred[name][out] = values[name]
         if progress is not None:
             progress(fold + 1, folds)
-    if reference is None:
-        return _calibrated(fitted, training.labels, inferred, seen, folds)
-    return _calibrated(fitted, reference, inferred, seen, folds, adopted=True)
+    return _calibrated(fitted, training.labels, inferred, seen, folds)
 
 
 def calibrate_on(estimator: _T, test: TrainingSet) -> _T:
