@@ -1,0 +1,182 @@
+"""What all readers of FITS files share: a file is read as a whole, checked, or refused in one line."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import warnings
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from astropy.io import fits
+from astropy.io.fits.verify import VerifyWarning
+from astropy.utils.exceptions import AstropyUserWarning
+from numpy.typing import NDArray
+
+from specxr.readers.base import ReadError
+from specxr.spectra.line_spread import FWHM_TO_SIGMA
+from specxr.spectra.pixels import faults
+from specxr.survey_columns import variable_of
+from specxr.vocabulary import SPEED_OF_LIGHT, MaskBit
+
+_T = TypeVar("_T")
+
+MAX_BYTES = 1 << 31  # of an unpacked file: a few kilobytes of gzip can unpack to more than the memory
+_INT64 = np.iinfo("int64")
+
+
+def read_fits(path: Path, read: Callable[[fits.HDUList], _T]) -> _T:
+    """Open a FITS file, plain or gzipped, and read it.
+
+    Parameters
+    ----------
+    path : Path
+    read : callable
+        It takes what it needs from the open file; checksums are compared before.
+
+    Raises
+    ------
+    ReadError
+        The file cannot be read, is damaged, or is no FITS.
+    """
+    content = _content(path)
+    with warnings.catch_warnings():
+        # astropy only warns where a file ends early or a checksum is wrong; headers of surveys break the standard in
+        # harmless ways.
+        warnings.simplefilter("error", AstropyUserWarning)
+        warnings.simplefilter("ignore", VerifyWarning)
+        try:
+            with fits.open(io.BytesIO(content), memmap=False, checksum=True) as hdus:
+                return read(hdus)
+        except ReadError:
+            raise
+        except (OSError, ValueError, TypeError, KeyError, IndexError, AstropyUserWarning) as error:
+            raise ReadError(f"damaged or not FITS: {one_line(error)}") from error
+
+
+def _content(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+        # The first bytes decide, not the name: archives rename and unpack their files.
+        if content[:2] == b"\x1f\x8b":
+            with gzip.open(io.BytesIO(content)) as packed:
+                content = packed.read(MAX_BYTES + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ReadError(f"truncated or damaged gzip: {one_line(error)}") from error
+    except OSError as error:
+        raise ReadError(f"cannot be read: {error.strerror or one_line(error)}") from error
+    if len(content) > MAX_BYTES:
+        raise ReadError(f"larger than {MAX_BYTES >> 20} MiB")
+    if not content:
+        raise ReadError("empty file")
+    if not content.startswith(b"SIMPLE  ="):
+        raise ReadError("not FITS")
+    return content
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error without line ends."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def table_columns(hdu: Any, names: tuple[str, ...], n_rows: int | None = None) -> list[NDArray[Any]]:
+    """Columns of a table by their names, whatever their case, as arrays of one row for each row of the table.
+
+    Raises
+    ------
+    ReadError
+        A column is missing, or the table has another number of rows.
+    """
+    data = hdu.data
+    known = {name.upper() for name in data.names} if getattr(data, "names", None) else set()
+    lost = [name for name in names if name.upper() not in known]
+    if lost:
+        raise ReadError(f"no column {', '.join(lost)} in the extension {hdu.name}")
+    if n_rows is not None and len(data) != n_rows:
+        raise ReadError(f"the extension {hdu.name} has {len(data)} rows, not {n_rows}")
+    return [np.asarray(data[name]) for name in names]
+
+
+def known_value(name: str, candidates: list[Any], unknown: tuple[float, ...] = ()) -> int | float | str:
+    """The first of some values that can be that of a variable, in its type; its fill value if there is none.
+
+    Parameters
+    ----------
+    name : str
+        Name of a variable that is registered.
+    candidates : list
+        Values as they stand in a file; None where there is none.
+    unknown : tuple of float, optional
+        Numbers by which the survey says that it does not know.
+    """
+    variable = variable_of(name)
+    assert variable is not None, name
+    fill: int | float | str = variable.fill
+    for value in candidates:
+        if value is None or np.ndim(value) != 0:
+            continue
+        try:
+            if variable.dtype == "str":
+                text = str(value).strip()
+                if text:
+                    return text
+                continue
+            number = float(value) if variable.dtype == "float64" else int(value)
+        except (TypeError, ValueError, OverflowError):
+            continue
+        if number in unknown:
+            continue
+        if isinstance(number, int) and not _INT64.min <= number <= _INT64.max:
+            continue
+        return number
+    return fill
+
+
+def first_of(row: Mapping[str, Any], names: tuple[str, ...]) -> list[Any]:
+    """Values of a header or of a row under several names, None where there is none."""
+    return [row.get(name) for name in names]
+
+
+def integer_name(text: str) -> int:
+    """A positive integer below 2**53, which tables of floats keep, from a name that holds no number."""
+    return 4_500_000_000_000_000 + int(hashlib.sha256(text.encode()).hexdigest()[:13], 16)
+
+
+def clean_pixels(
+    flux: NDArray[Any], ivar: NDArray[Any], mask: NDArray[Any]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]:
+    """Flux and inverse variance as a cube stores them, 0 where they are not finite, with the mask that says so."""
+    with np.errstate(over="ignore"):
+        flux, ivar = np.asarray(flux, "f4"), np.asarray(ivar, "f4")
+    own = faults(flux, ivar)
+    return (
+        np.where(own & int(MaskBit.BAD_FLUX), np.float32(0), flux),
+        np.where(own & int(MaskBit.NO_IVAR), np.float32(0), ivar),
+        (mask | own).astype("u2"),
+    )
+
+
+def median_snr(
+    flux: NDArray[np.float32], ivar: NDArray[np.float32], mask: NDArray[np.uint16]
+) -> NDArray[np.float64]:
+    """Median of the signal-to-noise ratio over the pixels that have one, NaN if there is none, shape (star,)."""
+    good = (ivar > 0) & ((mask & int(MaskBit.MISSING | MaskBit.BAD_FLUX)) == 0)
+    snr = np.where(good, flux.astype("f8") * np.sqrt(ivar.astype("f8")), np.nan)
+    return _nan_median(snr)
+
+
+def median_power(width: NDArray[Any]) -> NDArray[np.float64]:
+    """Median resolving power of widths (sigma) [km/s], shape (star, wavelength), NaN where none is known."""
+    return np.asarray(SPEED_OF_LIGHT * FWHM_TO_SIGMA / _nan_median(width))
+
+
+def _nan_median(values: NDArray[Any]) -> NDArray[np.float64]:
+    out = np.full(len(values), np.nan)
+    some = np.isfinite(values).any(axis=1)
+    if some.any():
+        out[some] = np.nanmedian(values[some].astype("f8"), axis=1)
+    return out
