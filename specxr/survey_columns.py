@@ -117,7 +117,9 @@ SURVEY_COLUMNS: dict[str, Variable] = {
         _column("sdss_id", "int64", "", "identifier of the star in SDSS-V"),
         _column("zwarning", "int64", "", "warnings of the redshift (SDSS), 0 is good"),
         _column("fibermask", "int64", "", "what is wrong with the fibre in every exposure (SDSS), 0 is good"),
-        _column("fiberstatus", "int64", "", "what is wrong with the fibre (DESI COADD_FIBERSTATUS), 0 is good"),
+        _column(
+            "fiberstatus", "int64", "", "what is wrong with the fibre (DESI COADD_FIBERSTATUS), 0 is good"
+        ),
         _column("n_exposures", "int64", "", "number of exposures that were added"),
         _column("exposure_time", "float64", "s", "exposure time"),
         _column("desi_target", "int64", "", "bits of the targets of DESI"),

@@ -89,3 +89,9 @@ class Coadd:
         bits = onto.bits(torch.from_numpy(reasons)).numpy()
         mean = np.divide(integral, share, out=np.zeros_like(integral), where=enough)
         return mean, np.where(enough, new_ivar, 0.0), bits_of_good.astype("u2"), bits.astype("u2")
+
+
+def edges_between(centres: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Edges halfway between the centres of pixels, shape (pixel + 1,), for pixels that are not regular."""
+    middle = 0.5 * (centres[1:] + centres[:-1])
+    return np.concatenate(([2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]))

@@ -23,11 +23,17 @@ from specxr.vocabulary import MaskBit
 
 _START, _STEP, _N_PIXEL = 4.179, 6e-6, 8575
 APOGEE_GRID = Grid(
-    10.0 ** (_START + _STEP * np.arange(_N_PIXEL)), "vacuum", "log10", _STEP, LineSpread.constant(22500.0)
+    np.asarray(10.0 ** (_START + _STEP * np.arange(_N_PIXEL))),
+    "vacuum",
+    "log10",
+    _STEP,
+    LineSpread.constant(22500.0),
 )
 
 # Bits of APOGEE_PIXMASK.
-_BAD = sum(1 << bit for bit in (0, 1, 2, 3, 4, 5, 6, 7, 14))  # BADPIX to NOSKY, NOT_ENOUGH_PSF: the survey's level 1
+_BAD = sum(
+    1 << bit for bit in (0, 1, 2, 3, 4, 5, 6, 7, 14)
+)  # BADPIX to NOSKY, NOT_ENOUGH_PSF: the survey's level 1
 _SKYLINE, _TELLURIC = 1 << 12, 1 << 13  # SIG_SKYLINE, SIG_TELLURIC
 _BAD_ERROR = 1e9  # the survey writes 1e10 where it has no flux
 _UNKNOWN = (-9999.0, -999.0, 999999.0)
@@ -112,7 +118,9 @@ def _rows(hdus: fits.HDUList) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.in
     n_visits = int(hdus[0].header["NVISITS"])
     n_rows = 1 if n_visits == 1 else n_visits + 2
     if len(shapes) != 1 or arrays[0].ndim != 2 or len(arrays[0]) not in (1, n_rows):
-        raise ReadError(f"images of the shapes {sorted(shapes)} for {n_visits} visits; {n_rows} rows are required")
+        raise ReadError(
+            f"images of the shapes {sorted(shapes)} for {n_visits} visits; {n_rows} rows are required"
+        )
     return arrays[0], arrays[1], arrays[2].astype("int64")
 
 
@@ -136,7 +144,9 @@ def _pixels(
     ivar = np.divide(1.0, np.square(error), out=np.zeros(error.shape), where=known)
     mask = int(MaskBit.MISSING) * (~known & (flux == 0))  # between the detectors
     mask |= int(MaskBit.BAD_ALWAYS) * ((always & _BAD) != 0) | int(MaskBit.BAD_ONCE) * ((once & _BAD) != 0)
-    mask |= int(MaskBit.SKY) * ((always & _SKYLINE) != 0) | int(MaskBit.TELLURIC) * ((always & _TELLURIC) != 0)
+    mask |= int(MaskBit.SKY) * ((always & _SKYLINE) != 0) | int(MaskBit.TELLURIC) * (
+        (always & _TELLURIC) != 0
+    )
     return clean_pixels(flux, ivar, mask.astype("u2"))
 
 
@@ -165,7 +175,9 @@ def _visit(header: Mapping[str, Any], visit: int) -> _Star:
     exact = 0 < plate < 10**6 and 0 < mjd < 10**5 and 0 < fiber < 10**4
     rv = known_value("rv_survey", [header.get(f"VHELIO{visit}")], _UNKNOWN)
     return star | {
-        "obsid": plate * 10**9 + mjd * 10**4 + fiber if exact else integer_name(f"{star['apogee_id']} {visit}"),
+        "obsid": plate * 10**9 + mjd * 10**4 + fiber
+        if exact
+        else integer_name(f"{star['apogee_id']} {visit}"),
         "plate": plate,
         "mjd": mjd,
         "fiberid": fiber,
@@ -207,7 +219,9 @@ def _aspcap(hdus: fits.HDUList, file: Path) -> Spectrum:
     row = {name.upper(): data[name][0] for name in data.names}
     star = _star(hdus[0].header)
     if "APOGEE_ID" in row and str(row["APOGEE_ID"]).strip() != star["apogee_id"]:
-        raise ReadError(f"the labels are those of {row['APOGEE_ID']}, the spectrum is that of {star['apogee_id']}")
+        raise ReadError(
+            f"the labels are those of {row['APOGEE_ID']}, the spectrum is that of {star['apogee_id']}"
+        )
     star |= {"starflag": _bits([row.get("STARFLAG")]), "aspcapflag": _bits([row.get("ASPCAPFLAG")])}
     return Spectrum(*_pixels(flux, error, once=none, always=none), star | _labels(row) | {"file": file.name})
 
@@ -226,7 +240,11 @@ def _labels(row: Mapping[str, Any]) -> _Star:
             with np.errstate(over="ignore"):
                 value, fitted = 10.0**value, 10.0**fitted
             error *= value * np.log(10.0)
-        out |= {f"{name}_survey": float(value), f"{name}_survey_err": float(error), f"{name}_survey_raw": float(fitted)}
+        out |= {
+            f"{name}_survey": float(value),
+            f"{name}_survey_err": float(error),
+            f"{name}_survey_raw": float(fitted),
+        }
     return out
 
 

@@ -1,7 +1,7 @@
 """Coadds of DESI: hundreds of targets in three arms, B, R and Z, with a resolution matrix for each target and arm.
 
-All arms lie on one lattice of 0.8 Angstrom from 3600 to 9824 Angstrom, in vacuum and barycentric. `DESI` joins them on a
-grid of log10 steps; `DESI_B`, `DESI_R` and `DESI_Z` give one arm as it is, which `specxr.transforms.coadd` can join.
+All arms lie on one lattice of 0.8 Angstrom from 3600 to 9824 Angstrom, in vacuum and barycentric. `DESI` joins them on
+a grid of log10 steps; `DESI_B`, `DESI_R` and `DESI_Z` give one arm as it is, for `specxr.transforms.coadd` to join.
 """
 
 from __future__ import annotations
@@ -27,12 +27,21 @@ _FIRST, _STEP = 3600.0, 0.8  # Angstrom
 _ON_LATTICE = 0.05  # of a step
 _ARMS = {"B": (0, 2751), "R": (2700, 5026), "Z": (4900, 7781)}  # pixels of the lattice
 _LOG_STEP = 5e-5  # 0.4 to 1.1 Angstrom: about as many pixels as the arms have
-DESI_GRID = Grid(10.0 ** (np.arange(71127, 79845) * _LOG_STEP), "vacuum", "log10", _LOG_STEP)
+DESI_GRID = Grid(np.asarray(10.0 ** (np.arange(71127, 79845) * _LOG_STEP)), "vacuum", "log10", _LOG_STEP)
 
 # Bits of specmask.
 _BITS = {
     MaskBit.BAD_ONCE: (0, 2),  # SOMEBADPIX, COSMIC
-    MaskBit.BAD_ALWAYS: (1, 3, 4, 7, 9, 10, 11, 12),  # ALLBADPIX, LOWFLAT, BADFIBERFLAT, BAD2DFIT, ... CONTAMINATED
+    MaskBit.BAD_ALWAYS: (
+        1,
+        3,
+        4,
+        7,
+        9,
+        10,
+        11,
+        12,
+    ),  # ALLBADPIX, LOWFLAT, BADFIBERFLAT, BAD2DFIT, ... CONTAMINATED
     MaskBit.SKY: (5, 6),  # BRIGHTSKY, BADSKY
     MaskBit.MISSING: (8,),  # NODATA
 }
@@ -86,7 +95,7 @@ class DesiCoadds:
         """Pixels of the arm, or the common ones in steps of log10."""
         if not self.arm:
             return DESI_GRID
-        return Grid(_FIRST + _STEP * np.arange(*_ARMS[self.arm]), "vacuum", "linear", _STEP)
+        return Grid(np.asarray(_FIRST + _STEP * np.arange(*_ARMS[self.arm])), "vacuum", "linear", _STEP)
 
     def read(self, files: Sequence[Path]) -> Iterator[SurveyBlock]:
         """Read files in their order, a block for each."""
@@ -106,6 +115,9 @@ class DesiCoadds:
         grid = self.grid
         if self.arm:
             flux, ivar, mask, width = arms[self.arm].on_arm(*_ARMS[self.arm])
+            # The line spread of a grid is that before its pixels integrate; the matrices have the pixels in it.
+            box = np.float32(_STEP * SPEED_OF_LIGHT / math.sqrt(12.0)) / grid.wavelength
+            width = np.sqrt(np.maximum(width**2 - box**2, np.float32(1.0))).astype("f4")
         else:
             joined = Coadd([arm.edges for arm in arms.values()], grid.edges)(
                 [(arm.flux, arm.ivar, arm.mask) for arm in arms.values()]
@@ -138,7 +150,7 @@ class _Arm:
 
     @property
     def centres(self) -> NDArray[np.float64]:
-        return _FIRST + _STEP * (self.first + np.arange(self.flux.shape[1]))
+        return np.asarray(_FIRST + _STEP * (self.first + np.arange(self.flux.shape[1])))
 
     @classmethod
     def read(cls, hdus: fits.HDUList, arm: str, n_stars: int) -> _Arm:
@@ -151,7 +163,9 @@ class _Arm:
         arrays["MASK"] = hdus[f"{arm}_MASK"].data if f"{arm}_MASK" in hdus else np.zeros(shape, "u4")
         wrong = {name: np.shape(values) for name, values in arrays.items() if np.shape(values) != shape}
         if wavelength.ndim != 1 or wrong:
-            raise ReadError(f"the arm {arm} has shapes {wrong or wavelength.shape}; the targets require {shape}")
+            raise ReadError(
+                f"the arm {arm} has shapes {wrong or wavelength.shape}; the targets require {shape}"
+            )
         flux, ivar, mask = clean_pixels(arrays["FLUX"], arrays["IVAR"], _mask(arrays["MASK"]))
         return cls(_place(wavelength, arm), flux, ivar, mask, _width(hdus, arm, wavelength, n_stars))
 
@@ -162,7 +176,9 @@ class _Arm:
         n_stars, n_pixel = self.flux.shape
         place = slice(self.first - first, self.first - first + n_pixel)
         if place.start < 0 or place.stop > stop - first:
-            raise ReadError(f"the arm has pixels from {self.first} on, those of the survey are {first} to {stop}")
+            raise ReadError(
+                f"the arm has pixels from {self.first} on, those of the survey are {first} to {stop}"
+            )
         shape = (n_stars, stop - first)
         flux, ivar = np.zeros(shape, "f4"), np.zeros(shape, "f4")
         mask, width = np.full(shape, int(MaskBit.MISSING), "u2"), np.full(shape, np.nan, "f4")
@@ -212,7 +228,9 @@ def _place(wavelength: NDArray[np.float64], arm: str) -> int:
     off = np.abs(position - index).max(initial=0.0) >= _ON_LATTICE
     inside = index.size > 1 and 0 <= index[0] and index[-1] < _ARMS["Z"][1]
     if off or not inside or not np.all(np.diff(index) == 1):
-        raise ReadError(f"wavelengths of the arm {arm} are not on the grid of the survey (3600 + 0.8 n Angstrom)")
+        raise ReadError(
+            f"wavelengths of the arm {arm} are not on the grid of the survey (3600 + 0.8 n Angstrom)"
+        )
     return int(index[0])
 
 
@@ -224,7 +242,9 @@ def _mask(bits: NDArray[Any]) -> NDArray[np.uint16]:
     return out
 
 
-def _width(hdus: fits.HDUList, arm: str, wavelength: NDArray[np.float64], n_stars: int) -> NDArray[np.float32]:
+def _width(
+    hdus: fits.HDUList, arm: str, wavelength: NDArray[np.float64], n_stars: int
+) -> NDArray[np.float32]:
     """Sigma [km/s] of the Gaussian that has the noise-equivalent width of the lines; NaN where there is none.
 
     A Gaussian of width s pixels has (sum r)^2 / sum r^2 = 2 sqrt(pi) s. Small negative wings of the matrix change that

@@ -1,8 +1,8 @@
 """Spectra of SDSS, BOSS and SDSS-V (spec-full, spec-lite), coadded or exposure by exposure.
 
 A file has an extension ``COADD`` (FLUX, LOGLAM, IVAR, AND_MASK, OR_MASK, WDISP), a row of the survey's table of
-targets (``SPECOBJ`` or ``SPALL``), and, if it is a full one, one extension for each camera and exposure. Wavelengths are in
-vacuum and heliocentric. Coadds lie on integer log10(wavelength) / 1e-4 and are placed by this index, without
+targets (``SPECOBJ`` or ``SPALL``), and, if it is a full one, one extension for each camera and exposure. Wavelengths
+are in vacuum and heliocentric. Coadds lie on integer log10(wavelength) / 1e-4 and are placed by this index, without
 interpolation; single exposures have the pixels of the detectors, and their two arms are joined on the same grid.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from specxr.kernels.coadd import Coadd
+from specxr.kernels.coadd import Coadd, edges_between
 from specxr.readers.base import ReadError, Spectrum, SurveyBlock, read_files_of_many, read_one_by_one
 from specxr.readers.fits_files import (
     clean_pixels,
@@ -35,7 +35,9 @@ from specxr.vocabulary import SPEED_OF_LIGHT, MaskBit
 
 STEP_LOG10 = 1e-4
 _FIRST, _LAST = 35450, 40250  # 3508 and 10593 Angstrom: what any release covers, and a margin
-SDSS_GRID = Grid(10.0 ** (np.arange(_FIRST, _LAST + 1) * STEP_LOG10), "vacuum", "log10", STEP_LOG10)
+SDSS_GRID = Grid(
+    np.asarray(10.0 ** (np.arange(_FIRST, _LAST + 1) * STEP_LOG10)), "vacuum", "log10", STEP_LOG10
+)
 KM_PER_STEP = SPEED_OF_LIGHT * np.log(10.0) * STEP_LOG10
 
 _FLUX_UNITS = "1e-17 erg / (s cm2 Angstrom)"
@@ -156,7 +158,7 @@ def _mask_of(always: NDArray[np.int64], once: NDArray[np.int64]) -> NDArray[np.u
     mask = int(MaskBit.SKY) * ((always & _SKY_BITS) != 0)
     mask |= int(MaskBit.BAD_ALWAYS) * ((always & _BAD_BITS) != 0)
     mask |= int(MaskBit.BAD_ONCE) * ((once & (_SKY_BITS | _BAD_BITS | _MILD_BITS)) != 0)
-    return mask.astype("u2")
+    return np.asarray(mask, "u2")
 
 
 def _width(wdisp: NDArray[Any], ivar: NDArray[Any]) -> NDArray[np.float64]:
@@ -164,7 +166,7 @@ def _width(wdisp: NDArray[Any], ivar: NDArray[Any]) -> NDArray[np.float64]:
     wdisp = wdisp.astype("f8")
     # Where nothing was observed, WDISP is 0 or what was left there.
     known = np.isfinite(wdisp) & (wdisp > 0.2) & (wdisp < 10.0) & (ivar > 0)
-    return np.where(known, wdisp, np.nan) * KM_PER_STEP
+    return np.asarray(np.where(known, wdisp, np.nan) * KM_PER_STEP)
 
 
 def _row(hdus: fits.HDUList) -> dict[str, Any]:
@@ -181,8 +183,14 @@ def _row(hdus: fits.HDUList) -> dict[str, Any]:
 def _star(row: Mapping[str, Any], header: fits.Header) -> dict[str, int | float | str]:
     unknown = (-9999.0, -999.0)
     for name, other in (("PLATE", "PLATEID"), ("MJD", "MJD"), ("FIBERID", "FIBERID")):
-        if name in row and other in header and known_value("mjd", [row[name]]) != known_value("mjd", [header[other]]):
-            raise ReadError(f"{name} is {row[name]} in the table of targets and {header[other]} in the header")
+        if (
+            name in row
+            and other in header
+            and known_value("mjd", [row[name]]) != known_value("mjd", [header[other]])
+        ):
+            raise ReadError(
+                f"{name} is {row[name]} in the table of targets and {header[other]} in the header"
+            )
     return {
         name: known_value(name, first_of(row, names) + first_of(header, names), unknown)
         for name, names in _NAMES.items()
@@ -242,7 +250,9 @@ def _exposures(hdus: fits.HDUList, file: Path) -> SurveyBlock:
     return SurveyBlock(flux, ivar, mask, columns, [file] * len(flux), width=width)
 
 
-def _joined(parts: list[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16], NDArray[Any]]:
+def _joined(
+    parts: list[Any],
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16], NDArray[Any]]:
     """The cameras of one exposure on the grid, each array of shape (1, wavelength)."""
     edges, spectra = [], []
     width = np.full((len(parts), SDSS_GRID.wavelength.size), np.nan)
@@ -255,23 +265,20 @@ def _joined(parts: list[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32],
             raise ReadError(f"wavelengths of {hdu.name} do not increase or decrease everywhere")
         if not (3.4 < loglam[0] and loglam[-1] < 4.1 and np.diff(loglam).max() < 1e-3):
             raise ReadError(f"wavelengths of {hdu.name} are not those of the survey (3500 to 10500 Angstrom)")
-        edges.append(10.0 ** _edges(loglam))
+        edges.append(10.0 ** edges_between(loglam))
         bits = bits.astype("i8") & 0xFFFFFFFF
         pixels = clean_pixels(flux[order], ivar[order], _mask_of(bits, bits)[order])
-        spectra.append(tuple(values[None] for values in pixels))
+        spectra.append((pixels[0][None], pixels[1][None], pixels[2][None]))
         known = _width(wdisp, ivar)[order]
-        on_grid = np.interp(np.log10(SDSS_GRID.wavelength), loglam, np.nan_to_num(known, nan=-1.0), -1.0, -1.0)
+        on_grid = np.interp(
+            np.log10(SDSS_GRID.wavelength), loglam, np.nan_to_num(known, nan=-1.0), -1.0, -1.0
+        )
         width[arm] = np.where(on_grid > 0.2 * KM_PER_STEP, on_grid, np.nan)
     flux, ivar, mask = Coadd(edges, SDSS_GRID.edges)(spectra)
     many = np.isfinite(width)
     mean = np.where(many, width, 0.0).sum(axis=0) / np.maximum(many.sum(axis=0), 1)
     width_out = np.where(many.any(axis=0), mean, np.nan)[None].astype("f4")
     return *clean_pixels(flux, ivar, mask), width_out
-
-
-def _edges(centres: NDArray[np.float64]) -> NDArray[np.float64]:
-    middle = 0.5 * (centres[1:] + centres[:-1])
-    return np.concatenate(([2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]))
 
 
 BOSS = SdssCoadds("BOSS and SDSS-V")

@@ -17,7 +17,7 @@ from specxr.kernels.refraction import convert_medium
 from specxr.spectra.grid import Grid
 from specxr.spectra.line_spread import LineSpread
 from specxr.transforms.blocks import Arrays, map_spectra, with_step
-from specxr.vocabulary import CUBE_SCHEMA_VERSION, SPECTRA, VARIABLES, WAVELENGTH
+from specxr.vocabulary import CUBE_SCHEMA_VERSION, SPECTRA, SPEED_OF_LIGHT, VARIABLES, WAVELENGTH
 
 
 def coadd(cubes: Sequence[xr.Dataset], grid: Grid) -> xr.Dataset:
@@ -34,8 +34,8 @@ def coadd(cubes: Sequence[xr.Dataset], grid: Grid) -> xr.Dataset:
     -------
     Dataset
         A cube with the variables of the stars of the first cube, lazy where the cubes are. Where several of them reach
-        a pixel, it is their mean, weighted by their inverse variances. Its line spread is the mean of theirs, if each
-        of them has one.
+        a pixel, it is their mean, weighted by their inverse variances. Its line spread is the mean of theirs with the
+        width of the old pixels, if each of them has one.
 
     Raises
     ------
@@ -55,7 +55,9 @@ def coadd(cubes: Sequence[xr.Dataset], grid: Grid) -> xr.Dataset:
     _check_same_stars(cubes)
     grids = [grid_of(cube) for cube in cubes]
     pixels = [
-        xr.Dataset({name: cube[name].variable for name in SPECTRA}).drop_attrs().drop_vars(WAVELENGTH, errors="ignore")
+        xr.Dataset({name: cube[name].variable for name in SPECTRA})
+        .drop_attrs()
+        .drop_vars(WAVELENGTH, errors="ignore")
         for cube in cubes
     ]
     beside = xr.concat(pixels, WAVELENGTH)
@@ -68,12 +70,14 @@ def coadd(cubes: Sequence[xr.Dataset], grid: Grid) -> xr.Dataset:
         ends=np.cumsum([0, *(own.wavelength.size for own in grids)]).tolist(),
     )
     line_spread = _mean_line_spread(grids, grid)
-    out = first.drop_dims(WAVELENGTH).assign_coords({WAVELENGTH: grid_variable(replace(grid, line_spread=line_spread))})
+    out = first.drop_dims(WAVELENGTH).assign_coords(
+        {WAVELENGTH: grid_variable(replace(grid, line_spread=line_spread))}
+    )
     for name, variable in new.items():
         attrs = VARIABLES[name].attrs if name == "mask" else first[name].attrs
         out[name] = (variable.dims, variable.data, attrs)
     out = out[[*SPECTRA, *(name for name in out.data_vars if name not in SPECTRA)]]
-    step = f"specxr.transforms.coadd: {len(cubes)} cubes, {grid.sampling} step {grid.step:g}, {grid.medium}, {grid.span}"
+    step = f"specxr.transforms.coadd: {len(cubes)} cubes, {grid.sampling} step {grid.step:g}, {grid.span}"
     out = out.assign_attrs(schema_version=CUBE_SCHEMA_VERSION, history=with_step(first, step))
     validate(out)
     return out
@@ -97,7 +101,11 @@ def _mean_line_spread(grids: Sequence[Grid], grid: Grid) -> LineSpread | None:
         if own.line_spread is None:
             return None
         inside = (centre >= own.edges[0]) & (centre <= own.edges[-1])
-        row[inside] = own.line_spread.sigma(centre[inside])
+        # The old pixels have integrated over the lines, as the new ones do once more.
+        pixel = (
+            np.interp(centre[inside], own.wavelength, np.diff(own.edges)) / centre[inside] * SPEED_OF_LIGHT
+        )
+        row[inside] = np.hypot(own.line_spread.sigma(centre[inside]), pixel / np.sqrt(12.0))
     known = np.isfinite(widths).any(axis=0)
     if known.sum() < 2:
         return None
