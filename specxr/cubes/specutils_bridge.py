@@ -22,6 +22,7 @@ from specxr.cubes.store import write_cube
 from specxr.kernels.coadd import Coadd, edges_between
 from specxr.readers.base import Failure
 from specxr.spectra.grid import SAME_PIXEL, Grid
+from specxr.spectra.pixels import faults
 from specxr.vocabulary import SPECTRA, UNUSABLE, VARIABLES, WAVELENGTH, MaskBit
 
 _BITS = "specxr_mask"  # name in the metadata of a spectrum of the bits that its own mask, which is boolean, cannot keep
@@ -140,7 +141,8 @@ def ingest_specutils(
     out : path-like
         The cube.
     format : str
-        Name of a format that specutils reads, such as ``"ASCII"`` or ``"tabular-fits"``.
+        Name of a format that specutils reads, such as ``"ASCII"`` or ``"tabular-fits"``. The columns of a text without
+        units are taken as wavelength [Angstrom], flux and its standard error.
     medium : {"vacuum", "air"}
         Medium of the wavelengths.
     log_step : float, optional
@@ -149,8 +151,6 @@ def ingest_specutils(
     overwrite : bool, optional
         Whether a cube at this path is replaced.
     """
-    from specutils import Spectrum
-
     start = time.perf_counter()
     read: list[tuple[Path, list[_Part]]] = []
     failures: list[Failure] = []
@@ -161,7 +161,7 @@ def ingest_specutils(
                 warnings.simplefilter(
                     "ignore"
                 )  # of units and headers, which are no reason to leave a file out
-                parts = [_Part.of(spectrum) for spectrum in _single(Spectrum.read(path, format=format))]
+                parts = [_Part.of(spectrum) for spectrum in _single(_read(path, format))]
             for part in parts:
                 if log_step is None:
                     grid = grid or Grid.regular(part.wavelength, medium)
@@ -200,6 +200,21 @@ def ingest_specutils(
     )
 
 
+def _read(path: Path, format: str) -> Any:
+    from astropy.table import Table
+    from specutils import Spectrum
+
+    try:
+        return Spectrum.read(path, format=format)
+    except OSError:
+        if format != "ASCII":
+            raise
+    # Text without units: wavelength [Angstrom], flux and, if there is a third column, its standard error.
+    names = Table.read(path, format="ascii").colnames[:3]
+    meanings = (("spectral_axis", "Angstrom"), ("flux", ""), ("uncertainty", ""))
+    return Spectrum.read(path, format=format, column_mapping=dict(zip(names, meanings, strict=False)))
+
+
 class _Part:
     """Spectra on one spectral axis: wavelengths [Angstrom], increasing, and arrays of shape (star, wavelength)."""
 
@@ -232,7 +247,10 @@ class _Part:
         flux = np.asarray(spectrum.flux.to_value(unit), "f8").reshape(shape)[:, self._order]
         ivar = None
         if spectrum.uncertainty is not None:
-            inverse = spectrum.uncertainty.represent_as(InverseVariance)
+            inverse = spectrum.uncertainty
+            if not isinstance(inverse, InverseVariance):
+                with np.errstate(all="ignore"):  # an error of 0 is no error
+                    inverse = inverse.represent_as(InverseVariance)
             factor = float((1.0 * self.unit).to_value(unit))
             ivar = np.asarray(inverse.array, "f8").reshape(shape)[:, self._order] / factor**2
         bits = spectrum.meta.get(_BITS) if isinstance(spectrum.meta, Mapping) else None
@@ -243,9 +261,9 @@ class _Part:
             mask = np.where(bad[:, self._order], int(MaskBit.BAD_ALWAYS), 0)
         else:
             mask = np.zeros(shape, "u2")
-        mask = mask | (int(MaskBit.BAD_FLUX) * ~np.isfinite(flux))
+        reasons = faults(flux, np.ones(shape) if ivar is None else ivar)
+        mask = np.where(mask & int(UNUSABLE), mask, mask | reasons)
         if ivar is not None:
-            mask = mask | (int(MaskBit.NO_IVAR) * ~(np.isfinite(ivar) & (ivar > 0)))
             ivar = np.where(np.isfinite(ivar) & (ivar > 0), ivar, 0.0)
         return (
             np.nan_to_num(flux, nan=0.0, posinf=0.0, neginf=0.0),

@@ -50,7 +50,11 @@ def read_fits(path: Path, read: Callable[[fits.HDUList], _T]) -> _T:
         warnings.simplefilter("error", AstropyUserWarning)
         warnings.simplefilter("ignore", VerifyWarning)
         try:
-            with fits.open(io.BytesIO(content), memmap=False, checksum=True) as hdus:
+            # What is not a number is found by each reader, wherever it matters.
+            with (
+                np.errstate(all="ignore"),
+                fits.open(io.BytesIO(content), memmap=False, checksum=True) as hdus,
+            ):
                 return read(hdus)
         except ReadError:
             raise
@@ -150,14 +154,24 @@ def clean_pixels(
     flux: NDArray[Any], ivar: NDArray[Any], mask: NDArray[Any]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]:
     """Flux and inverse variance as a cube stores them, 0 where they are not finite, with the mask that says so."""
-    with np.errstate(over="ignore"):
-        flux, ivar = np.asarray(flux, "f4"), np.asarray(ivar, "f4")
+    if np.asarray(flux).dtype.kind != "f" or np.asarray(ivar).dtype.kind != "f":
+        raise ReadError(
+            f"flux and inverse variance are of the types {flux.dtype} and {ivar.dtype}, not floating point"
+        )
+    flux, ivar = np.asarray(flux, "f4"), np.asarray(ivar, "f4")
     own = faults(flux, ivar)
     return (
         np.where(own & int(MaskBit.BAD_FLUX), np.float32(0), flux),
         np.where(own & int(MaskBit.NO_IVAR), np.float32(0), ivar),
         (mask | own).astype("u2"),
     )
+
+
+def bits_of(values: NDArray[Any]) -> NDArray[np.int64]:
+    """Bits of a mask of at most 32, which some files write as signed numbers."""
+    if values.dtype.kind not in "iu":
+        raise ReadError(f"a mask is of the type {values.dtype}, not integer")
+    return np.asarray(values.astype("i8") & 0xFFFFFFFF)
 
 
 def median_snr(
