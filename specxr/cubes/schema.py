@@ -130,9 +130,8 @@ def _pixel_arrays(flux: ArrayLike, ivar: ArrayLike | None, mask: ArrayLike | Non
 def set_flux_units(cube: xr.Dataset, units: str) -> xr.Dataset:
     """Return the cube with units of the flux, and of its inverse variance."""
     inverse_square = units if units == "1" else f"({units})-2"
-    return cube.assign(
-        flux=cube["flux"].assign_attrs(units=units), ivar=cube["ivar"].assign_attrs(units=inverse_square)
-    )
+    units_of = {"flux": units, "ivar": inverse_square}
+    return cube.assign({n: cube[n].assign_attrs(units=u) for n, u in units_of.items() if n in cube.variables})
 
 
 def with_line_spread(cube: xr.Dataset, line_spread: LineSpread) -> xr.Dataset:

@@ -78,7 +78,11 @@ def from_specutils(
         columns = [part.onto(grid, unit) for part in parts]
     known = any(ivar is not None for _, ivar, _ in columns)
     flux = np.concatenate([flux for flux, _, _ in columns])
-    ivar = np.concatenate([np.zeros(f.shape) if i is None else i for f, i, _ in columns]) if known else None
+    ivar = (
+        np.concatenate([np.full(f.shape, np.nan) if i is None else i for f, i, _ in columns])
+        if known
+        else None
+    )
     cube = make_cube(
         flux,
         ivar,
@@ -117,7 +121,7 @@ def to_specutils(cube: xr.Dataset) -> Any:
     return Spectrum(
         flux=cube["flux"].values * unit,
         spectral_axis=cube[WAVELENGTH].values * u.AA,
-        uncertainty=InverseVariance(cube["ivar"].values, unit=unit**-2),
+        uncertainty=InverseVariance(cube["ivar"].values, unit=unit**-2) if "ivar" in cube.variables else None,
         mask=(bits & int(UNUSABLE)) != 0,
         meta={**stars, _BITS: bits, "medium": cube[WAVELENGTH].attrs["medium"]},
     )
@@ -261,10 +265,10 @@ class _Part:
             mask = np.where(bad[:, self._order], int(MaskBit.BAD_ALWAYS), 0)
         else:
             mask = np.zeros(shape, "u2")
-        reasons = faults(flux, np.ones(shape) if ivar is None else ivar)
+        reasons = faults(flux, np.float32(np.nan) if ivar is None else ivar)
         mask = np.where(mask & int(UNUSABLE), mask, mask | reasons)
         if ivar is not None:
-            ivar = np.where(np.isfinite(ivar) & (ivar > 0), ivar, 0.0)
+            ivar = np.where(reasons & int(MaskBit.NO_IVAR), 0.0, ivar)
         return (
             np.nan_to_num(flux, nan=0.0, posinf=0.0, neginf=0.0),
             ivar,

@@ -16,7 +16,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from specxr.readers.base import ReadError, Spectrum, SurveyBlock, read_files_of_many, read_one_by_one
-from specxr.readers.fits_files import bits_of, clean_pixels, integer_name, known_value, read_fits
+from specxr.readers.fits_files import clean_pixels, integer_name, known_value, mask_integers, read_fits
 from specxr.spectra.grid import Grid
 from specxr.spectra.line_spread import LineSpread
 from specxr.vocabulary import MaskBit
@@ -121,7 +121,7 @@ def _rows(hdus: fits.HDUList) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.in
         raise ReadError(
             f"images of the shapes {sorted(shapes)} for {n_visits} visits; {n_rows} rows are required"
         )
-    return arrays[0], arrays[1], bits_of(arrays[2])
+    return arrays[0], arrays[1], mask_integers(arrays[2])
 
 
 def _check_wavelengths(hdus: fits.HDUList, n_images: int) -> None:

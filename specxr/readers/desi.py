@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 
 from specxr.kernels.coadd import Coadd
 from specxr.readers.base import ReadError, SurveyBlock, read_files_of_many
-from specxr.readers.fits_files import bits_of, clean_pixels, known_value, median_power, median_snr, read_fits
+from specxr.readers.fits_files import (
+    clean_pixels,
+    known_value,
+    mask_integers,
+    median_power,
+    median_snr,
+    read_fits,
+)
 from specxr.spectra.grid import Grid
 from specxr.survey_columns import variable_of
 from specxr.vocabulary import SPEED_OF_LIGHT, MaskBit
@@ -235,7 +242,7 @@ def _place(wavelength: NDArray[np.float64], arm: str) -> int:
 
 
 def _mask(bits: NDArray[Any]) -> NDArray[np.uint16]:
-    bits = bits_of(np.asarray(bits))
+    bits = mask_integers(np.asarray(bits))
     out = np.zeros(bits.shape, "u2")
     for bit, places in _BITS.items():
         out |= (int(bit) * ((bits & sum(1 << place for place in places)) != 0)).astype("u2")

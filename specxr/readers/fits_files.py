@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from specxr.readers.base import ReadError
 from specxr.spectra.line_spread import FWHM_TO_SIGMA
-from specxr.spectra.pixels import faults
+from specxr.spectra.pixels import faults, in_single
 from specxr.survey_columns import variable_of
 from specxr.vocabulary import SPEED_OF_LIGHT, MaskBit
 
@@ -158,7 +158,7 @@ def clean_pixels(
         raise ReadError(
             f"flux and inverse variance are of the types {flux.dtype} and {ivar.dtype}, not floating point"
         )
-    flux, ivar = np.asarray(flux, "f4"), np.asarray(ivar, "f4")
+    flux, ivar = in_single(flux), np.nan_to_num(in_single(ivar), nan=0.0, posinf=0.0)
     own = faults(flux, ivar)
     return (
         np.where(own & int(MaskBit.BAD_FLUX), np.float32(0), flux),
@@ -167,7 +167,7 @@ def clean_pixels(
     )
 
 
-def bits_of(values: NDArray[Any]) -> NDArray[np.int64]:
+def mask_integers(values: NDArray[Any]) -> NDArray[np.int64]:
     """Bits of a mask of at most 32, which some files write as signed numbers."""
     if values.dtype.kind not in "iu":
         raise ReadError(f"a mask is of the type {values.dtype}, not integer")

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from specxr.kernels.coadd import Coadd, edges_between
 from specxr.readers.base import ReadError, Spectrum, SurveyBlock, read_files_of_many, read_one_by_one
 from specxr.readers.fits_files import (
-    bits_of,
     clean_pixels,
     first_of,
     integer_name,
     known_value,
+    mask_integers,
     median_power,
     median_snr,
     read_fits,
@@ -120,7 +120,7 @@ def _coadd(hdus: fits.HDUList, file: Path) -> Spectrum:
     covered = (target >= 0) & (target < SDSS_GRID.wavelength.size)
     if not covered.any():
         raise ReadError(f"no pixel lies between {SDSS_GRID.span}")
-    always, once = bits_of(always), bits_of(once)
+    always, once = mask_integers(always), mask_integers(once)
     pixels = clean_pixels(flux, ivar, _mask_of(always, once))
 
     n_pixel, place = SDSS_GRID.wavelength.size, target[covered]
@@ -267,7 +267,7 @@ def _joined(
         if not (3.4 < loglam[0] and loglam[-1] < 4.1 and np.diff(loglam).max() < 1e-3):
             raise ReadError(f"wavelengths of {hdu.name} are not those of the survey (3500 to 10500 Angstrom)")
         edges.append(10.0 ** edges_between(loglam))
-        bits = bits_of(bits)
+        bits = mask_integers(bits)
         pixels = clean_pixels(flux[order], ivar[order], _mask_of(bits, bits)[order])
         spectra.append((pixels[0][None], pixels[1][None], pixels[2][None]))
         known = _width(wdisp, ivar)[order]

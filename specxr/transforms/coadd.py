@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from specxr.cubes.schema import grid_of, grid_variable, validate
+from specxr.cubes.schema import check_ivar, grid_of, grid_variable, validate
 from specxr.kernels.coadd import Coadd
 from specxr.kernels.refraction import convert_medium
 from specxr.spectra.grid import Grid
@@ -51,6 +51,7 @@ def coadd(cubes: Sequence[xr.Dataset], grid: Grid) -> xr.Dataset:
         raise ValueError("there are no cubes; at least one is required. Give the cubes of the arms.")
     for cube in cubes:
         validate(cube)
+        check_ivar(cube, "specxr.transforms.coadd")
     first = cubes[0]
     _check_same_stars(cubes)
     grids = [grid_of(cube) for cube in cubes]
