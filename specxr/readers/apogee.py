@@ -15,7 +15,14 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from specxr.readers.base import ReadError, Spectrum, SurveyBlock, read_files_of_many, read_one_by_one
+from specxr.readers.base import (
+    ReadError,
+    Spectrum,
+    SurveyBlock,
+    read_files_of_many,
+    read_one_by_one,
+    star_columns,
+)
 from specxr.readers.fits_files import clean_pixels, integer_name, known_value, mask_integers, read_fits
 from specxr.spectra.grid import Grid
 from specxr.spectra.line_spread import LineSpread
@@ -29,6 +36,8 @@ APOGEE_GRID = Grid(
     _STEP,
     LineSpread.constant(22500.0),
 )
+
+_MAX_BYTES = 200_000_000  # a visit has 0.2 MB
 
 # Bits of APOGEE_PIXMASK.
 _BAD = sum(
@@ -56,12 +65,13 @@ class ApogeeSpectra:
     read_hdus: Callable[[fits.HDUList, Path], Spectrum]
     grid: Grid = APOGEE_GRID
     stars_per_file: int = 1
+    max_bytes: int = _MAX_BYTES
 
     def read(self, files: Sequence[Path]) -> Iterator[SurveyBlock]:
         """Read files in their order, as one block."""
 
         def read_one(file: Path) -> Spectrum:
-            return read_fits(file, lambda hdus: self.read_hdus(hdus, file))
+            return read_fits(file, self.max_bytes, lambda hdus: self.read_hdus(hdus, file))
 
         return read_one_by_one(files, read_one, _N_PIXEL)
 
@@ -74,12 +84,13 @@ class ApogeeVisits:
     flux_units: str = "1e-17 erg / (s cm2 Angstrom)"
     grid: Grid = APOGEE_GRID
     stars_per_file: int = 4
+    max_bytes: int = _MAX_BYTES
 
     def read(self, files: Sequence[Path]) -> Iterator[SurveyBlock]:
         """Read files in their order, a block for each."""
 
         def read_one(file: Path) -> SurveyBlock:
-            return read_fits(file, lambda hdus: _visits(hdus, file))
+            return read_fits(file, self.max_bytes, lambda hdus: _visits(hdus, file))
 
         return read_files_of_many(files, read_one, _N_PIXEL)
 
@@ -98,12 +109,8 @@ def _visits(hdus: fits.HDUList, file: Path) -> SurveyBlock:
     first = 2 if len(flux) > 1 else 0
     spectra = [_pixels(flux[i], error[i], once=bits[i], always=bits[i]) for i in range(first, len(flux))]
     rows = [_visit(header, i + 1) | {"file": file.name} for i in range(len(spectra))]
-    stars = {
-        name: np.array([row[name] for row in rows], dtype=object if isinstance(rows[0][name], str) else None)
-        for name in rows[0]
-    }
     flux, ivar, mask = (np.array(part) for part in zip(*spectra, strict=True))
-    return SurveyBlock(flux, ivar, mask, stars, [file] * len(rows))
+    return SurveyBlock(flux, ivar, mask, star_columns(rows), [file] * len(rows))
 
 
 def _rows(hdus: fits.HDUList) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specxr.spectra.grid import Grid
+from specxr.survey_columns import variable_of
 from specxr.vocabulary import SPECTRA, VARIABLES
 
 Failure = tuple[Path, str]  # a file, and the reason in one line why it cannot be used
@@ -206,8 +207,7 @@ def read_one_by_one(
         np.array([getattr(s, name) for s in spectra], dtype=VARIABLES[name].dtype).reshape(-1, n_pixel)
         for name in SPECTRA
     ]
-    names = spectra[0].star if spectra else {}
-    stars = {name: _column(name, [s.star[name] for s in spectra]) for name in names}
+    stars = star_columns([s.star for s in spectra])
     widths = [s.width for s in spectra if s.width is not None]
     width = np.array(widths) if widths else None
     yield SurveyBlock(pixels[0], pixels[1], pixels[2], stars, sources, failures, remarks, width)
@@ -242,9 +242,15 @@ def read_files_of_many(
         yield SurveyBlock(none, none, none.astype("u2"), {}, [], failures)
 
 
+def star_columns(stars: Sequence[Mapping[str, int | float | str]]) -> dict[str, NDArray[Any]]:
+    """Variables of stars as arrays of shape (star,), in the types of the vocabulary."""
+    return {name: _column(name, [star[name] for star in stars]) for name in (stars[0] if stars else ())}
+
+
 def _column(name: str, values: list[int | float | str]) -> NDArray[Any]:
     if isinstance(values[0], str):
         # Strings as objects: an array of fixed length would cut the longer ones that replace them.
         return np.array(values, dtype=object)
     # The type is that of the variable, or one odd value would decide the type of all.
-    return np.array(values, dtype=VARIABLES[name].dtype if name in VARIABLES else type(values[0]))
+    variable = variable_of(name)
+    return np.array(values, dtype=variable.dtype if variable is not None else type(values[0]))

@@ -91,6 +91,7 @@ class DesiCoadds:
     arm: str = ""
     flux_units: str = "1e-17 erg / (s cm2 Angstrom)"
     stars_per_file: int = 300
+    max_bytes: int = 4_000_000_000  # 0.4 MB for each target
 
     @property
     def survey(self) -> str:
@@ -108,7 +109,7 @@ class DesiCoadds:
         """Read files in their order, a block for each."""
 
         def read_one(file: Path) -> SurveyBlock:
-            return read_fits(file, lambda hdus: self._block(hdus, file))
+            return read_fits(file, self.max_bytes, lambda hdus: self._block(hdus, file))
 
         return read_files_of_many(files, read_one, self.grid.wavelength.size)
 

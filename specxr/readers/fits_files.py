@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
+import math
+import re
 import warnings
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from astropy.io.fits.verify import VerifyWarning
 from astropy.utils.exceptions import AstropyUserWarning
 from numpy.typing import NDArray
 
-from specxr.readers.base import ReadError
+from specxr.readers.base import ReadError, file_content
 from specxr.spectra.line_spread import FWHM_TO_SIGMA
 from specxr.spectra.pixels import faults, in_single
 from specxr.survey_columns import variable_of
@@ -25,28 +25,34 @@ from specxr.vocabulary import SPEED_OF_LIGHT, MaskBit
 
 _T = TypeVar("_T")
 
-MAX_BYTES = 1 << 31  # of an unpacked file: a few kilobytes of gzip can unpack to more than the memory
-_INT64 = np.iinfo("int64")
+_CARD, _MOST = 80, 999  # length of a card of FITS, and the largest number of axes or columns
 
 
-def read_fits(path: Path, read: Callable[[fits.HDUList], _T]) -> _T:
-    """Open a FITS file, plain or gzipped, and read it.
+def read_fits(path: Path, max_bytes: int, read: Callable[[fits.HDUList], _T]) -> _T:
+    """Open a FITS file, plain or gzipped, and read it, in bounded time and memory.
 
     Parameters
     ----------
     path : Path
+    max_bytes : int
+        Size of the largest file that is read [bytes], packed or unpacked.
     read : callable
-        It takes what it needs from the open file; checksums are compared before.
+        It takes what it needs from the open file; checksums and sizes are compared before.
 
     Raises
     ------
     ReadError
         The file cannot be read, is damaged, or is no FITS.
     """
-    content = _content(path)
+    content = file_content(path, max_bytes)
+    if not content:
+        raise ReadError("empty file")
+    if not content.startswith(b"SIMPLE  ="):
+        raise ReadError("not FITS")
+    _check_counts(content)
     with warnings.catch_warnings():
-        # astropy only warns where a file ends early or a checksum is wrong; headers of surveys break the standard in
-        # harmless ways.
+        # astropy only warns where a file ends early or differs from its CHECKSUM; headers of surveys break the
+        # standard in harmless ways.
         warnings.simplefilter("error", AstropyUserWarning)
         warnings.simplefilter("ignore", VerifyWarning)
         try:
@@ -55,36 +61,59 @@ def read_fits(path: Path, read: Callable[[fits.HDUList], _T]) -> _T:
                 np.errstate(all="ignore"),
                 fits.open(io.BytesIO(content), memmap=False, checksum=True) as hdus,
             ):
+                _check_sizes(hdus, len(content))
                 return read(hdus)
         except ReadError:
             raise
-        except (OSError, ValueError, TypeError, KeyError, IndexError, AstropyUserWarning) as error:
+        except Exception as error:  # astropy raises almost anything, depending on which byte is damaged
             raise ReadError(f"damaged or not FITS: {one_line(error)}") from error
 
 
-def _content(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-        # The first bytes decide, not the name: archives rename and unpack their files.
-        if content[:2] == b"\x1f\x8b":
-            with gzip.open(io.BytesIO(content)) as packed:
-                content = packed.read(MAX_BYTES + 1)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ReadError(f"truncated or damaged gzip: {one_line(error)}") from error
-    except OSError as error:
-        raise ReadError(f"cannot be read: {error.strerror or one_line(error)}") from error
-    if len(content) > MAX_BYTES:
-        raise ReadError(f"larger than {MAX_BYTES >> 20} MiB")
-    if not content:
-        raise ReadError("empty file")
-    if not content.startswith(b"SIMPLE  ="):
-        raise ReadError("not FITS")
-    return content
+def _check_counts(content: bytes) -> None:
+    """Refuse numbers of axes and columns beyond those of the standard: astropy counts up to them."""
+    for name in (b"NAXIS   =", b"TFIELDS ="):
+        for place in re.finditer(re.escape(name) + rb"[ '+]*(\d+)", content):
+            if place.start() % _CARD == 0 and int(place[1][:9]) > _MOST:
+                raise ReadError(f"damaged or not FITS: {place[0].decode()}")
+
+
+def _check_sizes(hdus: fits.HDUList, n_bytes: int) -> None:
+    """Refuse sizes that the file does not have, before memory is taken for them."""
+    for hdu in hdus:
+        place = hdu.fileinfo()
+        if place["datLoc"] + place["datSpan"] > n_bytes:
+            raise ReadError(
+                f"damaged or not FITS: the header asks for {place['datSpan']:,} bytes, the file has {n_bytes:,}"
+            )
+        columns = getattr(hdu, "columns", None)
+        if columns is not None and columns.dtype.itemsize != hdu.header["NAXIS1"]:
+            raise ReadError(
+                f"damaged or not FITS: columns of {columns.dtype.itemsize:,} bytes in rows of {hdu.header['NAXIS1']:,}"
+            )
 
 
 def one_line(error: BaseException) -> str:
     """The message of an error without line ends."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def number_in(value: object) -> float:
+    """Value of a card or column as a number; NaN where it is none."""
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def integer_in(value: object) -> int | None:
+    """Value of a card or column as an integer of 64 bits; None where it is none."""
+    if isinstance(value, float) and not value.is_integer():
+        return None
+    try:
+        integer = int(value)  # type: ignore[call-overload]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return integer if abs(integer) < 2**63 else None
 
 
 def table_columns(hdu: Any, names: tuple[str, ...], n_rows: int | None = None) -> list[NDArray[Any]]:
@@ -123,20 +152,13 @@ def known_value(name: str, candidates: list[Any], unknown: tuple[float, ...] = (
     for value in candidates:
         if value is None or np.ndim(value) != 0:
             continue
-        try:
-            if variable.dtype == "str":
-                text = str(value).strip()
-                if text:
-                    return text
-                continue
-            number = float(value) if variable.dtype == "float64" else int(value)
-        except (TypeError, ValueError, OverflowError):
+        if variable.dtype == "str":
+            if text := str(value).strip():
+                return text
             continue
-        if number in unknown:
-            continue
-        if isinstance(number, int) and not _INT64.min <= number <= _INT64.max:
-            continue
-        return number
+        number = number_in(value) if variable.dtype == "float64" else integer_in(value)
+        if number is not None and math.isfinite(number) and number not in unknown:
+            return number
     return fill
 
 

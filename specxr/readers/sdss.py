@@ -19,7 +19,14 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from specxr.kernels.coadd import Coadd, edges_between
-from specxr.readers.base import ReadError, Spectrum, SurveyBlock, read_files_of_many, read_one_by_one
+from specxr.readers.base import (
+    ReadError,
+    Spectrum,
+    SurveyBlock,
+    read_files_of_many,
+    read_one_by_one,
+    star_columns,
+)
 from specxr.readers.fits_files import (
     clean_pixels,
     first_of,
@@ -42,6 +49,7 @@ SDSS_GRID = Grid(
 KM_PER_STEP = SPEED_OF_LIGHT * np.log(10.0) * STEP_LOG10
 
 _FLUX_UNITS = "1e-17 erg / (s cm2 Angstrom)"
+_MAX_BYTES = 100_000_000  # a full file of twenty exposures has 4 MB
 _COLUMNS = ("FLUX", "LOGLAM", "IVAR", "AND_MASK", "OR_MASK", "WDISP")
 _EXPOSURE_COLUMNS = ("FLUX", "LOGLAM", "IVAR", "MASK", "WDISP")
 _ON_GRID = 0.1  # of a step; rounding to float32 moves wavelengths by 0.005
@@ -83,12 +91,13 @@ class SdssCoadds:
     grid: Grid = SDSS_GRID
     flux_units: str = _FLUX_UNITS
     stars_per_file: int = 1
+    max_bytes: int = _MAX_BYTES
 
     def read(self, files: Sequence[Path]) -> Iterator[SurveyBlock]:
         """Read files in their order, as one block."""
 
         def read_one(file: Path) -> Spectrum:
-            return read_fits(file, lambda hdus: _coadd(hdus, file))
+            return read_fits(file, self.max_bytes, lambda hdus: _coadd(hdus, file))
 
         return read_one_by_one(files, read_one, self.grid.wavelength.size)
 
@@ -101,12 +110,13 @@ class SdssExposures:
     grid: Grid = SDSS_GRID
     flux_units: str = _FLUX_UNITS
     stars_per_file: int = 5
+    max_bytes: int = _MAX_BYTES
 
     def read(self, files: Sequence[Path]) -> Iterator[SurveyBlock]:
         """Read files in their order, a block for each."""
 
         def read_one(file: Path) -> SurveyBlock:
-            return read_fits(file, lambda hdus: _exposures(hdus, file))
+            return read_fits(file, self.max_bytes, lambda hdus: _exposures(hdus, file))
 
         return read_files_of_many(files, read_one, self.grid.wavelength.size)
 
@@ -137,7 +147,7 @@ def _coadd(hdus: fits.HDUList, file: Path) -> Spectrum:
         **_snr_of_bands(row),
         "file": file.name,
     }
-    return Spectrum(on_grid[0], on_grid[1], mask, {"obsid": _obsid(star), **star}, width)
+    return Spectrum(on_grid[0], on_grid[1], mask, {"obsid": _obsid(star), **star}, width=width)
 
 
 def _check_vacuum(header: fits.Header) -> None:
@@ -244,11 +254,7 @@ def _exposures(hdus: fits.HDUList, file: Path) -> SurveyBlock:
         )
         spectra.append((flux[0], ivar[0], mask[0], width[0]))
     flux, ivar, mask, width = (np.array(part) for part in zip(*spectra, strict=True))
-    columns = {
-        name: np.array([r[name] for r in rows], dtype=object if isinstance(rows[0][name], str) else None)
-        for name in rows[0]
-    }
-    return SurveyBlock(flux, ivar, mask, columns, [file] * len(flux), width=width)
+    return SurveyBlock(flux, ivar, mask, star_columns(rows), [file] * len(flux), width=width)
 
 
 def _joined(

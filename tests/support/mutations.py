@@ -11,101 +11,143 @@ import numpy as np
 from specxr.readers.registry import read_files
 from specxr.vocabulary import UNUSABLE
 
-BLOCK = 2880  # bytes; FITS files are made of such blocks
-CARD = 80
-_NUMBERS = (b"0", b"-1", b"1", b"3", b"999999999999", b"1E300", b"NaN", b"T", b"'text'", b"", b"-64", b"16")
+CARD, BLOCK = 80, 2880
+HOSTILE = (
+    *("0", "-1", "1", "7", "255", "1E300", "1E400", "-1E19", "9223372036854775808", "9" * 23, "1000000000"),
+    *("100000000", "T", "F", "NaN", "1.5", "'text'", "''", "'1000000000E'", "'3909E'", "'P'", "'\u00e9'", "(1, 2)"),
+    *("1.0D5", "'&'", "", "-9999", "2147483648"),
+)  # fmt: skip
 
 
-def mutated(content: bytes, rng: np.random.Generator) -> bytes:
-    """The content with one to three kinds of damage."""
+def header_cards(content):
+    """Places of the cards of all headers."""
+    text = [content[i : i + CARD] for i in range(0, len(content), CARD)]
+    places, inside = [], False
+    for i, card in enumerate(text):
+        inside = inside or card.startswith((b"SIMPLE  =", b"XTENSION="))
+        if inside and card.strip():
+            places.append(i * CARD)
+        inside = inside and card.strip() != b"END"
+    return places
+
+
+def mutant(content, rng):
+    """One to three random changes of a file."""
     for _ in range(rng.integers(1, 4)):
-        content = _MUTATIONS[rng.integers(len(_MUTATIONS))](content, rng) or b"S"
+        places = header_cards(content) or [0]
+        content = CHANGES[rng.integers(len(CHANGES))](bytearray(content), int(rng.choice(places)), rng)
+    return bytes(content)
+
+
+def flip_in_header(content, card, rng):
+    content[min(card + rng.integers(CARD), len(content) - 1)] ^= 1 << int(rng.integers(8))
     return content
 
 
-def _flip(content, rng):
-    data = bytearray(content)
-    for _ in range(rng.integers(1, 20)):
-        data[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
-    return bytes(data)
+def flip_anywhere(content, card, rng):
+    content[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+    return content
 
 
-def _truncate(content, rng):
-    return content[: rng.integers(len(content))]
+def other_value(content, card, rng):
+    value = HOSTILE[rng.integers(len(HOSTILE))].encode("latin-1")
+    content[card + 8 : card + CARD] = b"= " + value.rjust(20).ljust(CARD - 10)
+    return content
 
 
-def _delete_block(content, rng):
-    at = int(rng.integers(max(len(content) // BLOCK, 1))) * BLOCK
-    return content[:at] + content[at + BLOCK :]
+def other_name(content, card, rng):
+    names = (
+        b"NAXIS1",
+        b"OBSID",
+        b"EXTEN0",
+        b"COEFF0",
+        b"TFORM1",
+        b"END",
+        b"CONTINUE",
+        b"CHECKSUM",
+        b"BSCALE",
+        b"HIERARCH",
+    )
+    content[card : card + 8] = names[rng.integers(len(names))].ljust(8)
+    return content
 
 
-def _repeat_block(content, rng):
-    at = int(rng.integers(max(len(content) // BLOCK, 1))) * BLOCK
-    return content[: at + BLOCK] + content[at:]
+def lost_card(content, card, rng):
+    del content[card : card + CARD]
+    return content
 
 
-def _swap_blocks(content, rng):
-    data = bytearray(content)
+def repeated_card(content, card, rng):
+    content[card:card] = content[card : card + CARD]
+    return content
+
+
+def random_card(content, card, rng):
+    content[card : card + CARD] = rng.integers(0, 256, CARD, dtype="u1").tobytes()
+    return content
+
+
+def cut(content, card, rng):
+    return content[: rng.integers(1, len(content))]
+
+
+def lost_block(content, card, rng):
+    start = int(rng.integers(len(content) // BLOCK + 1)) * BLOCK
+    del content[start : start + BLOCK]
+    return content or bytearray(b" ")
+
+
+def zeros(content, card, rng):
+    start = int(rng.integers(len(content)))
+    content[start : start + int(rng.integers(1, 20_000))] = bytes(100)
+    return content
+
+
+def swapped_blocks(content, card, rng):
     one, two = (int(n) * BLOCK for n in rng.integers(max(len(content) // BLOCK, 1), size=2))
-    data[one : one + BLOCK], data[two : two + BLOCK] = data[two : two + BLOCK], data[one : one + BLOCK]
-    return bytes(data)
+    content[one : one + BLOCK], content[two : two + BLOCK] = (
+        content[two : two + BLOCK],
+        content[one : one + BLOCK],
+    )
+    return content
 
 
-def _noise(content, rng):
-    at, length = int(rng.integers(len(content))), int(rng.integers(1, 5000))
-    return content[:at] + rng.bytes(len(content[at : at + length])) + content[at + length :]
+def repeated_block(content, card, rng):
+    start = int(rng.integers(len(content) // BLOCK + 1)) * BLOCK
+    content[start:start] = content[start : start + BLOCK]
+    return content
 
 
-def _not_a_number(content, rng):
-    data = bytearray(content)
+def no_numbers(content, card, rng):
     for _ in range(rng.integers(1, 200)):
-        at = int(rng.integers(max(len(data) // 4, 1))) * 4
-        data[at : at + 4] = (b"\x7f\xc0\x00\x00", b"\x7f\x80\x00\x00", b"\xff\xff\xff\xff")[rng.integers(3)]
-    return bytes(data)
+        at = int(rng.integers(max(len(content) // 4, 1))) * 4
+        content[at : at + 4] = (b"\x7f\xc0\x00\x00", b"\x7f\x80\x00\x00", b"\xff\xff\xff\xff")[
+            rng.integers(3)
+        ]
+    return content
 
 
-def _cards(content):
-    return [
-        match.start() for match in re.finditer(rb"[A-Z0-9_-]{1,8} *= ", content) if match.start() % CARD == 0
-    ]
+def packed(content, card, rng):
+    whole = gzip.compress(bytes(content), 1, mtime=0)
+    return bytearray(whole[: rng.integers(1, len(whole))] if rng.integers(2) else whole)
 
 
-def _change_card(content, rng):
-    cards = _cards(content)
-    if not cards:
-        return content
-    at = cards[rng.integers(len(cards))]
-    value = _NUMBERS[rng.integers(len(_NUMBERS))]
-    card = content[at : at + 10] + value.rjust(20)
-    return content[:at] + card.ljust(CARD)[:CARD] + content[at + CARD :]
-
-
-def _delete_card(content, rng):
-    cards = _cards(content)
-    if not cards:
-        return content
-    at = cards[rng.integers(len(cards))]
-    return content[:at] + b"COMMENT".ljust(CARD) + content[at + CARD :]
-
-
-def _pack(content, rng):
-    packed = gzip.compress(content, 1, mtime=0)
-    return packed[: rng.integers(len(packed))] if rng.integers(2) else packed
-
-
-_MUTATIONS = (
-    _flip,
-    _truncate,
-    _delete_block,
-    _repeat_block,
-    _swap_blocks,
-    _noise,
-    _not_a_number,
-    _change_card,
-    _change_card,
-    _delete_card,
-    _delete_card,
-    _pack,
+CHANGES = (
+    flip_in_header,
+    flip_anywhere,
+    other_value,
+    other_value,
+    other_name,
+    lost_card,
+    repeated_card,
+    random_card,
+    cut,
+    lost_block,
+    zeros,
+    swapped_blocks,
+    repeated_block,
+    no_numbers,
+    packed,
 )
 
 
@@ -130,7 +172,7 @@ def try_files(survey, file, folder, n, seed=0):
     (whole,) = read_files(survey, [path])
     n_read, n_refused, complaints, longest = 0, 0, [], 0.0
     for i in range(n):
-        path.write_bytes(mutated(bare if i % 2 else content, rng))
+        path.write_bytes(mutant(bare if i % 2 else content, rng))
         start = time.perf_counter()
         try:
             blocks = read_files(survey, [path])
