@@ -195,12 +195,13 @@ def ingest_specutils(
         cube.assign_attrs(survey=f"files of the format {format}", history=history), out, overwrite=overwrite
     )
     return IngestReport(
-        out if isinstance(out, str) else Path(out),
-        len(sources),
-        failures,
-        [],
-        [],
-        time.perf_counter() - start,
+        path=out if isinstance(out, str) else Path(out),
+        n_written=len(sources),
+        failures=failures,
+        replaced=[],
+        skipped=[],
+        remarks=[],
+        seconds=time.perf_counter() - start,
     )
 
 

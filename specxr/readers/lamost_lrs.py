@@ -117,13 +117,8 @@ def read_spectrum(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> S
         star = {"obsid": _obsid(header), **_star(header), "file": path.name}
         placed = _place(flux, ivar, position, always, once)
         _check_header(header, position)
-        known = "VACUUM" in header
-        remark = (
-            ""
-            if known
-            else "the header does not say whether wavelengths are in vacuum (VACUUM); they are taken to be"
-        )
-        return Spectrum(*placed, star, remark)
+        remark = "the header does not say whether wavelengths are in vacuum (VACUUM); they are taken to be"
+        return Spectrum(*placed, star, "" if "VACUUM" in header else remark)
 
     return read_fits(path, max_bytes, read)
 
