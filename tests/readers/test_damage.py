@@ -37,5 +37,5 @@ def test_damage_never_moves_a_spectrum(tmp_path, survey, write, n):
     )
     assert complaints == []
     assert n_read + n_refused == n
-    assert n_read > 3
-    assert n_refused > 3
+    assert n_read > 0
+    assert n_refused > 0
