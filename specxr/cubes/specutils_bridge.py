@@ -241,6 +241,15 @@ class _Part:
         order = (
             slice(None, None, -1) if wavelength.size > 1 and wavelength[0] > wavelength[-1] else slice(None)
         )
+        if (
+            wavelength.size < 2
+            or not np.isfinite(wavelength).all()
+            or not (np.diff(wavelength[order]) > 0).all()
+        ):
+            raise ValueError(
+                f"the spectrum has {wavelength.size} wavelengths; two or more, finite and in order, are required. Sort "
+                "its pixels."
+            )
         return cls(spectrum, wavelength[order], order)
 
     def arrays(self, unit: Any) -> tuple[NDArray[Any], NDArray[Any] | None, NDArray[np.uint16]]:

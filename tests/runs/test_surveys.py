@@ -7,7 +7,6 @@ from support.surveys import exposure_hdu, write_apstar, write_aspcapstar, write_
 
 import specxr
 from specxr.cubes.schema import grid_of
-from specxr.cubes.tables import label_table
 from specxr.emulators.polynomial import PolynomialEmulator
 from specxr.kernels.resampling import Resampling
 from specxr.readers.apogee import APOGEE_GRID
@@ -34,11 +33,10 @@ def test_a_run_on_the_cube_of_a_survey(client, tmp_path, survey, write):
     cube = tmp_path / "cube.zarr"
     specxr.ingest(survey, write(tmp_path / "a.fits"), cube, workers=1)
     specxr.run(cube, Mean(), name="mean", client=client)
-    table = label_table(cube, "mean")
-    spectra = specxr.open_cube(cube)
-    np.testing.assert_array_equal(table["obsid"], spectra["obsid"])
-    assert np.isfinite(table["teff"]).all()
-    assert {"ra", "dec"} <= set(table.columns)
+    labels, spectra = specxr.open_labels(cube, "mean"), specxr.open_cube(cube)
+    for name in ("obsid", "ra", "dec"):
+        np.testing.assert_array_equal(labels[name], spectra[name])
+    np.testing.assert_allclose(labels["teff"], spectra["flux"].mean("wavelength", dtype="f8"), rtol=1e-6)
 
 
 def h_band():
@@ -84,7 +82,7 @@ def test_lasp_fits_apogee_with_an_emulator_of_the_h_band(tmp_path):
     for name, expected in zip(("teff", "logg", "feh"), labels.T, strict=True):
         np.testing.assert_allclose(fitted[name], expected, atol=0.01 * np.ptp(expected) + 0.002)
     np.testing.assert_allclose(fitted["rv"], 0, atol=0.05)
-    with pytest.raises(ValueError, match="0 pixels of the cube lie in the window"):
+    with pytest.raises(ValueError, match="0 pixels of the cube, .* lie in the window"):
         specxr.LASP().check(grid_of(cube))
 
 
