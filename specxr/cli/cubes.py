@@ -41,6 +41,16 @@ def ingest(
         typer.Option(metavar="MB", help="Size of the largest file that is read.", show_default=False),
     ] = None,
     workers: Workers = None,
+    format: Annotated[
+        str | None, typer.Option("--format", help="Format of files of the survey specutils, such as ASCII.")
+    ] = None,
+    medium: Annotated[
+        str | None, typer.Option("--medium", help="vacuum or air: wavelengths of the survey specutils.")
+    ] = None,
+    log_step: Annotated[
+        float | None,
+        typer.Option("--log-step", help="Step in log10(Angstrom) of a grid for the survey specutils."),
+    ] = None,
 ) -> None:
     """Read the spectra of a survey into a cube. Files that cannot be read are listed, and the others are read."""
     from specxr.cubes.ingestion import ingest as read_files
@@ -50,20 +60,28 @@ def ingest(
         raise ValueError(
             "--append and --overwrite were both given; one of them at most is required. Leave one out."
         )
-    reader = open_reader(survey)
-    if max_file_size is not None:
-        reader = replace(reader, max_bytes=int(1e6 * max_file_size))  # type: ignore[type-var]
-    with progress_bar("reading", "files") as (bar, task):
-        report = read_files(
-            survey if max_file_size is None else reader,
-            files,
-            out,
-            mode="append" if append else "overwrite" if overwrite else "create",
-            duplicates="keep_last" if replace_duplicates else "refuse",
-            existing="skip" if skip_existing else "refuse",
-            workers=workers,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+    if survey == "specutils":
+        report = _read_specutils(files, out, format, medium, log_step, append, overwrite)
+    elif format or medium or log_step:
+        raise ValueError(
+            f"--format, --medium or --log-step was given for the survey {survey!r}; they belong to the survey "
+            "specutils. Leave them out, or ingest the files as specutils."
         )
+    else:
+        reader = open_reader(survey)
+        if max_file_size is not None:
+            reader = replace(reader, max_bytes=int(1e6 * max_file_size))  # type: ignore[type-var]
+        with progress_bar("reading", "files") as (bar, task):
+            report = read_files(
+                survey if max_file_size is None else reader,
+                files,
+                out,
+                mode="append" if append else "overwrite" if overwrite else "create",
+                duplicates="keep_last" if replace_duplicates else "refuse",
+                existing="skip" if skip_existing else "refuse",
+                workers=workers,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
     for path, reason in report.failures:
         typer.echo(f"{path}: {reason}", err=True)
     for remark, n_files in Counter(remark for _, remark in report.remarks).items():
@@ -76,6 +94,26 @@ def ingest(
         f"{report.n_written:,} stars {'added to' if append else 'in'} {report.path}, {skipped}"
         f"{len(report.failures):,} files without a spectrum, {report.seconds:.1f} s"
     )
+
+
+def _read_specutils(
+    files: list[Path],
+    out: str,
+    format: str | None,
+    medium: str | None,
+    log_step: float | None,
+    append: bool,
+    overwrite: bool,
+) -> Any:
+    from specxr.cubes.specutils_bridge import ingest_specutils
+
+    if format is None or medium is None or append:
+        raise ValueError(
+            f"the survey specutils was called with --format {format} and --medium {medium}"
+            f"{' and --append' if append else ''}; a format, a medium and a new cube are required. For example "
+            "--format ASCII --medium air."
+        )
+    return ingest_specutils(files, out, format=format, medium=medium, log_step=log_step, overwrite=overwrite)
 
 
 def info(

@@ -17,6 +17,7 @@ from specxr.cubes.layout import Layout, describe_layout, star_bytes
 from specxr.cubes.locations import PathLike
 from specxr.cubes.schema import make_cube, set_flux_units
 from specxr.readers.base import Reader, SurveyBlock
+from specxr.spectra.line_spread import LineSpread
 from specxr.vocabulary import SPECTRA, STAR, WAVELENGTH
 
 
@@ -53,6 +54,8 @@ class Draft:
         self._pending: list[SurveyBlock] = []
         self._stars: list[xr.Dataset] = []  # variables of each star of the blocks on disk
         self._starts: list[int] = []  # first star of these blocks, counted from the first new star
+        n_pixel = reader.grid.wavelength.size
+        self._width_sum, self._width_count = np.zeros(n_pixel), np.zeros(n_pixel, "int64")
 
     def has(self, obsid: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether the cube had stars of these identifiers before, shape (star,)."""
@@ -68,6 +71,7 @@ class Draft:
             room = self.layout.block - end % self.layout.block
             part, block = block.take(slice(0, room)), block.take(slice(room, None))
             self._check_columns(part)
+            self._note_width(part)
             self._pending.append(part)
             self.n_pending += len(part)
             if len(part) == room:
@@ -113,6 +117,18 @@ class Draft:
             before = str(group.attrs.get("data_release", "")).split(", ")
             attrs["data_release"] = ", ".join(sorted({*before, *stars["data_release"].values} - {""}))
         group.attrs.update(attrs)
+        # A cube that has stars keeps the line spread that their labels rest on.
+        if not self.n_before and (self._width_count > 0).sum() > 1:
+            known = self._width_count > 0
+            width = self._width_sum[known] / self._width_count[known]
+            line_spread = LineSpread.of_widths(self.reader.grid.wavelength[known], width)
+            group[WAVELENGTH].attrs["line_spread"] = line_spread.to_json()
+
+    def _note_width(self, block: SurveyBlock) -> None:
+        if block.width is not None:
+            known = np.isfinite(block.width) & (block.width > 0)
+            self._width_sum += np.where(known, block.width, 0.0).sum(axis=0)
+            self._width_count += known.sum(axis=0)
 
     def _flush(self) -> None:
         self.beat()

@@ -16,6 +16,7 @@ from specxr.cubes.units import angstroms_in, in_angstrom, in_units, is_quantity
 from specxr.spectra.grid import SAME_PIXEL, Grid
 from specxr.spectra.line_spread import LineSpread
 from specxr.spectra.pixels import faults, in_single
+from specxr.survey_columns import attrs_of, variable_of
 from specxr.vocabulary import (
     CUBE_SCHEMA_VERSION,
     IDENTITY,
@@ -96,8 +97,7 @@ def make_cube(
         attrs={"schema_version": CUBE_SCHEMA_VERSION, "specxr_version": version("specxr"), **(attrs or {})},
     )
     for name, values in {"obsid": obsid, **(stars or {})}.items():
-        known = VARIABLES.get(name)
-        cube[name] = (STAR, _star_values(name, values), known.attrs if known else {})
+        cube[name] = (STAR, _star_values(name, values), attrs_of(name))
     cube = cube.set_coords([name for name in IDENTITY if name in cube])
     if units is not None:
         cube = set_flux_units(cube, units.to_string())
@@ -130,9 +130,8 @@ def _pixel_arrays(flux: ArrayLike, ivar: ArrayLike | None, mask: ArrayLike | Non
 def set_flux_units(cube: xr.Dataset, units: str) -> xr.Dataset:
     """Return the cube with units of the flux, and of its inverse variance."""
     inverse_square = units if units == "1" else f"({units})-2"
-    return cube.assign(
-        flux=cube["flux"].assign_attrs(units=units), ivar=cube["ivar"].assign_attrs(units=inverse_square)
-    )
+    units_of = {"flux": units, "ivar": inverse_square}
+    return cube.assign({n: cube[n].assign_attrs(units=u) for n, u in units_of.items() if n in cube.variables})
 
 
 def with_line_spread(cube: xr.Dataset, line_spread: LineSpread) -> xr.Dataset:
@@ -367,7 +366,8 @@ def _star_values(name: str, values: Any) -> Any:
     # Strings go to object: Zarr v3 has no stable fixed-length string type (docs/design/cube.md).
     if values.dtype.kind in "US":
         return values.astype(object)
-    registered = VARIABLES[name].dtype if name in VARIABLES else "str"
+    variable = variable_of(name)
+    registered = variable.dtype if variable is not None else "str"
     if registered != "str" and np.can_cast(values.dtype, registered, "same_kind"):
         return values.astype(registered)
     return values

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specxr.spectra.grid import Grid
+from specxr.survey_columns import variable_of
 from specxr.vocabulary import SPECTRA, VARIABLES
 
 Failure = tuple[Path, str]  # a file, and the reason in one line why it cannot be used
@@ -40,6 +41,8 @@ class Spectrum:
         survey.
     remark : str, optional
         What somebody who looks through the cube should know of this file, in one line.
+    width : ndarray of float32, shape (wavelength,), optional
+        Line spread (sigma) [km/s], NaN where it is not known; None for a survey whose files do not say it.
     """
 
     flux: NDArray[np.float32]
@@ -47,6 +50,7 @@ class Spectrum:
     mask: NDArray[np.uint16]
     star: Mapping[str, int | float | str]
     remark: str = ""
+    width: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +72,9 @@ class SurveyBlock:
         Files that cannot be used, each with the reason in one line.
     remarks : sequence of (Path, str), optional
         Files that are used, but of which something should be known.
+    width : ndarray of float32, shape (star, wavelength), optional
+        Line spread (sigma) [km/s] of each star, NaN where it is not known; None for a survey whose files do not say
+        it. The cube gets its mean over the stars, in place of the line spread of the reader's grid.
     """
 
     flux: NDArray[np.float32]
@@ -77,6 +84,7 @@ class SurveyBlock:
     sources: Sequence[Path]
     failures: Sequence[Failure] = field(default=())
     remarks: Sequence[Failure] = field(default=())
+    width: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.flux)
@@ -90,6 +98,7 @@ class SurveyBlock:
             self.mask[index],
             {name: values[index] for name, values in self.stars.items()},
             [self.sources[i] for i in index],
+            width=None if self.width is None else self.width[index],
         )
 
 
@@ -198,9 +207,44 @@ def read_one_by_one(
         np.array([getattr(s, name) for s in spectra], dtype=VARIABLES[name].dtype).reshape(-1, n_pixel)
         for name in SPECTRA
     ]
-    names = spectra[0].star if spectra else {}
-    stars = {name: _column(name, [s.star[name] for s in spectra]) for name in names}
-    yield SurveyBlock(pixels[0], pixels[1], pixels[2], stars, sources, failures, remarks)
+    stars = star_columns([s.star for s in spectra])
+    widths = [s.width for s in spectra if s.width is not None]
+    width = np.array(widths) if widths else None
+    yield SurveyBlock(pixels[0], pixels[1], pixels[2], stars, sources, failures, remarks, width)
+
+
+def read_files_of_many(
+    files: Sequence[Path], read: Callable[[Path], SurveyBlock], n_pixel: int
+) -> Iterator[SurveyBlock]:
+    """Read files that hold several stars each, as a block for each file, and one of the files that cannot be used.
+
+    Parameters
+    ----------
+    files : sequence of Path
+    read : callable
+        It reads one file, and raises `ReadError` if that is not possible.
+    n_pixel : int
+        Number of pixels of the survey's grid.
+    """
+    failures: list[Failure] = []
+    for file in files:
+        try:
+            block = read(file)
+        except ReadError as error:
+            failures.append((file, str(error)))
+            continue
+        except Exception as error:  # as above
+            failures.append((file, " ".join(f"{type(error).__name__}: {error}".split())))
+            continue
+        yield block
+    if failures:
+        none = np.empty((0, n_pixel), "f4")
+        yield SurveyBlock(none, none, none.astype("u2"), {}, [], failures)
+
+
+def star_columns(stars: Sequence[Mapping[str, int | float | str]]) -> dict[str, NDArray[Any]]:
+    """Variables of stars as arrays of shape (star,), in the types of the vocabulary."""
+    return {name: _column(name, [star[name] for star in stars]) for name in (stars[0] if stars else ())}
 
 
 def _column(name: str, values: list[int | float | str]) -> NDArray[Any]:
@@ -208,4 +252,5 @@ def _column(name: str, values: list[int | float | str]) -> NDArray[Any]:
         # Strings as objects: an array of fixed length would cut the longer ones that replace them.
         return np.array(values, dtype=object)
     # The type is that of the variable, or one odd value would decide the type of all.
-    return np.array(values, dtype=VARIABLES[name].dtype if name in VARIABLES else type(values[0]))
+    variable = variable_of(name)
+    return np.array(values, dtype=variable.dtype if variable is not None else type(values[0]))

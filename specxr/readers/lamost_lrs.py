@@ -11,22 +11,19 @@ Three layouts are in circulation:
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import os
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from astropy.io.fits.verify import VerifyWarning
-from astropy.utils.exceptions import AstropyUserWarning
 from numpy.typing import NDArray
 
-from specxr.readers.base import ReadError, Spectrum, SurveyBlock, file_content, read_one_by_one
+from specxr.readers.base import ReadError, Spectrum, SurveyBlock, read_one_by_one
+from specxr.readers.fits_files import integer_in, number_in, read_fits
 from specxr.spectra.grid import Grid
 from specxr.spectra.line_spread import LineSpread
 from specxr.spectra.pixels import faults, in_single
@@ -43,7 +40,6 @@ GRID = Grid(
     line_spread=LineSpread.constant(RESOLVING_POWER),
 )
 
-_CARD, _MOST = 80, 999  # length of a card of FITS, and the largest number of axes or columns
 # Real files have 0.1 MB, unpacked.
 MAX_BYTES = 16_000_000
 # Rounding to float32 moves wavelengths by up to 0.018 of a step; a grid of another kind by much more.
@@ -113,57 +109,18 @@ def read_spectrum(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> S
         The file is not a LAMOST low-resolution spectrum, or is damaged.
     """
     path = Path(path)
-    content = file_content(path, max_bytes)
-    if not content:
-        raise ReadError("empty file")
-    if not content.startswith(b"SIMPLE  ="):
-        raise ReadError("not FITS")
-    _check_counts(content)
-    with warnings.catch_warnings():
-        # astropy only warns where a file ends early or differs from its CHECKSUM; headers of LAMOST break the
-        # standard in harmless ways.
-        warnings.simplefilter("error", AstropyUserWarning)
-        warnings.simplefilter("ignore", VerifyWarning)
-        try:
-            with fits.open(io.BytesIO(content), memmap=False, checksum=True) as hdus:
-                _check_sizes(hdus, len(content))
-                header = hdus[0].header
-                _check_survey(header, hdus)
-                flux, ivar, position, always, once = _arrays(hdus)
-                star = {"obsid": _obsid(header), **_star(header), "file": path.name}
-            placed = _place(flux, ivar, position, always, once)
-            _check_header(header, position)
-        except ReadError:
-            raise
-        except Exception as error:  # astropy raises almost anything, depending on which byte is damaged
-            raise ReadError(f"damaged or not FITS: {_one_line(error)}") from error
-    remark = (
-        "" if "VACUUM" in header else "the header does not say whether wavelengths are in vacuum (VACUUM)"
-    )
-    return Spectrum(*placed, star, remark and f"{remark}; they are taken to be")
 
+    def read(hdus: fits.HDUList) -> Spectrum:
+        header = hdus[0].header
+        _check_survey(header, hdus)
+        flux, ivar, position, always, once = _arrays(hdus)
+        star = {"obsid": _obsid(header), **_star(header), "file": path.name}
+        placed = _place(flux, ivar, position, always, once)
+        _check_header(header, position)
+        remark = "the header does not say whether wavelengths are in vacuum (VACUUM); they are taken to be"
+        return Spectrum(*placed, star, "" if "VACUUM" in header else remark)
 
-def _check_counts(content: bytes) -> None:
-    """Refuse numbers of axes and columns beyond those of the standard: astropy counts up to them."""
-    for name in (b"NAXIS   =", b"TFIELDS ="):
-        for place in re.finditer(re.escape(name) + rb"[ '+]*(\d+)", content):
-            if place.start() % _CARD == 0 and int(place[1][:9]) > _MOST:
-                raise ReadError(f"damaged or not FITS: {place[0].decode()}")
-
-
-def _check_sizes(hdus: fits.HDUList, n_bytes: int) -> None:
-    """Refuse sizes that the file does not have, before memory is taken for them."""
-    for hdu in hdus:
-        place = hdu.fileinfo()
-        if place["datLoc"] + place["datSpan"] > n_bytes:
-            raise ReadError(
-                f"damaged or not FITS: the header asks for {place['datSpan']:,} bytes, the file has {n_bytes:,}"
-            )
-        columns = getattr(hdu, "columns", None)
-        if columns is not None and columns.dtype.itemsize != hdu.header["NAXIS1"]:
-            raise ReadError(
-                f"damaged or not FITS: columns of {columns.dtype.itemsize:,} bytes in rows of {hdu.header['NAXIS1']:,}"
-            )
+    return read_fits(path, max_bytes, read)
 
 
 def _check_survey(header: fits.Header, hdus: fits.HDUList) -> None:
@@ -238,7 +195,7 @@ def _place(
 def _check_header(header: fits.Header, position: NDArray[np.float64]) -> None:
     """Refuse wavelengths that the header contradicts: shifted by whole pixels, they lie on the grid as well."""
     for card in ("COEFF0", "CRVAL1"):
-        first = _number(header.get(card))
+        first = number_in(header.get(card))
         if math.isfinite(first) and abs(first / STEP - position[0]) > _ON_GRID:
             raise ReadError(
                 f"the first wavelength is 10^{position[0] * STEP:.4f} Angstrom, the header says {card} = {first:.6g}"
@@ -257,30 +214,11 @@ def _card(header: fits.Header, variable: Variable, cards: tuple[str, ...]) -> in
             continue
         if variable.dtype == "str":
             return str(header[card]).strip()
-        value = _number(header[card]) if variable.dtype == "float64" else _integer(header[card])
+        value = number_in(header[card]) if variable.dtype == "float64" else integer_in(header[card])
         if value is None or not math.isfinite(value):
             continue
         return unknown if value == -9999 else value
     return unknown
-
-
-def _number(value: object) -> float:
-    """Value of a card as a number; NaN where it is none."""
-    try:
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        return math.nan
-
-
-def _integer(value: object) -> int | None:
-    """Value of a card as an integer of 64 bits; None where it is none."""
-    if isinstance(value, float) and not value.is_integer():
-        return None
-    try:
-        integer = int(value)  # type: ignore[call-overload]
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return integer if abs(integer) < 2**63 else None
 
 
 def _obsid(header: fits.Header) -> int:
@@ -291,11 +229,11 @@ def _obsid(header: fits.Header) -> int:
     ours: join such stars to LAMOST's tables by file name.
     """
     if "OBSID" in header and str(header["OBSID"]).strip():
-        given = _integer(header["OBSID"])
+        given = integer_in(header["OBSID"])
         if given is None:
             raise ReadError(f"OBSID is {header['OBSID']!r}; an integer of 64 bits is required")
         return given
-    day, spectrograph, fiber = (_integer(header.get(card)) for card in ("LMJD", "SPID", "FIBERID"))
+    day, spectrograph, fiber = (integer_in(header.get(card)) for card in ("LMJD", "SPID", "FIBERID"))
     if day is None or spectrograph is None or fiber is None or "PLANID" not in header:
         raise ReadError("no OBSID, and no LMJD, PLANID, SPID and FIBERID to make one from")
     if not (0 <= spectrograph < 100 and 0 <= fiber < 1000):
@@ -304,10 +242,6 @@ def _obsid(header: fits.Header) -> int:
     # With 36 bits, plates do not collide in practice, and float64, the type of tables with gaps, is exact.
     made = int(hashlib.sha256(plate.encode()).hexdigest()[:9], 16)
     return -(made * 100_000 + spectrograph * 1000 + fiber)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 READER = LamostLRS()

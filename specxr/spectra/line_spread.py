@@ -77,6 +77,25 @@ class LineSpread:
         pieces = zip(ends[:-1], ends[1:], middle, half, strict=True)
         return cls(tuple(Arm(float(a), float(b), (float(m), float(h))) for a, b, m, h in pieces))
 
+    @classmethod
+    def of_widths(cls, wavelength: ArrayLike, sigma: ArrayLike, n_pieces: int = 40) -> LineSpread:
+        """Line spread that is linear between the means of widths over pieces of a spectrum.
+
+        Parameters
+        ----------
+        wavelength : array_like, shape (pixel,)
+            Wavelengths [Angstrom] of the pixels whose width is known, increasing, two at least.
+        sigma : array_like, shape (pixel,)
+            Standard deviation [km/s] in these pixels.
+        n_pieces : int, optional
+            Number of pieces, which have as many pixels each.
+        """
+        wavelength, sigma = np.asarray(wavelength, "f8"), np.asarray(sigma, "f8")
+        pieces = np.array_split(np.arange(wavelength.size), min(n_pieces, wavelength.size))
+        centres = [float(wavelength[piece].mean()) for piece in pieces]
+        widths = np.array([sigma[piece].mean() for piece in pieces])
+        return cls.tabulated(centres, SPEED_OF_LIGHT / widths * FWHM_TO_SIGMA)
+
     def sigma(self, wavelength: ArrayLike) -> NDArray[np.float64]:
         """Standard deviation [km/s] at wavelengths [Angstrom], shape (wavelength,).
 

@@ -158,8 +158,8 @@ def test_nothing_is_written_where_there_is_nothing_to_read(folder, tmp_path):
         ingest("lamost-lrs", tmp_path / "empty", out)
     with pytest.raises(ValueError, match=r"none of 1 files can be read \(the first, .*a.fits: empty file\)"):
         ingest("lamost-lrs", tmp_path / "bad", out)
-    with pytest.raises(ValueError, match="no reader for the survey 'sdss'"):
-        ingest("sdss", folder, out)
+    with pytest.raises(ValueError, match="no reader for the survey 'gaia'"):
+        ingest("gaia", folder, out)
     with pytest.raises(FileNotFoundError, match="cannot write"):
         ingest("lamost-lrs", folder, tmp_path / "nowhere" / "c.zarr")
     assert sorted(os.listdir(tmp_path)) == before

@@ -98,12 +98,39 @@ def instrument_width(
     return np.sqrt(square) / (_FWHM * grid.ln_step)
 
 
+def relative_width(grid: Grid, line_spread: LineSpread | None) -> NDArray[np.float64]:
+    """Width [pixels] by which the instrument's lines are broader than where they are narrowest, shape (wavelength,).
+
+    One Gaussian for all wavelengths is fitted on top of it. Without it, an instrument whose lines change along the
+    window shifts Teff and logg by half of their errors at S/N 50 (BOSS).
+    """
+    if line_spread is None:
+        return np.zeros(grid.wavelength.size)
+    widths = line_spread.sigma(grid.wavelength) / SPEED_OF_LIGHT / grid.ln_step
+    return np.asarray(np.sqrt(widths**2 - widths.min() ** 2))
+
+
+_FREQUENCIES = (np.arange(256) + 0.5) / 256 - 0.5  # cycles per pixel
+_LEAST_REACH = 12  # pixels
+
+
 def broadened(rows: Tensor, width: NDArray[np.float64]) -> Tensor:
-    """Convolve with Gaussians whose width [pixels] changes along the pixels; shape (term, wavelength)."""
+    """Convolve with Gaussians whose width [pixels] changes along the pixels; shape (term, wavelength).
+
+    The kernel has the Fourier transform of the Gaussian up to the Nyquist frequency. That of samples of a Gaussian is
+    another one where the width is below a pixel, and broadens less.
+    """
     if not width.any():
         return rows
-    n = len(width)
-    distance = np.arange(n)[:, None] - np.arange(n)
-    weight = np.exp(-0.5 * (distance / np.maximum(width, 1e-3)[:, None]) ** 2)
-    weight /= weight.sum(axis=1, keepdims=True)
-    return rows @ torch.from_numpy(weight.T).to(rows.device, rows.dtype)
+    reach = max(_LEAST_REACH, math.ceil(TRUNCATION * float(width.max())))
+    distance = np.arange(-reach, reach + 1)
+    transfer = np.exp(-2.0 * (np.pi * width[:, None] * _FREQUENCIES) ** 2)
+    kernel = transfer @ np.cos(2.0 * np.pi * _FREQUENCIES[:, None] * distance) / len(_FREQUENCIES)
+    kernel /= kernel.sum(axis=1, keepdims=True)
+    n_pixel = len(width)
+    place = np.clip(np.arange(n_pixel)[:, None] + distance, 0, n_pixel - 1)
+    taps = torch.from_numpy(kernel).to(rows.device, rows.dtype)
+    out = torch.zeros_like(rows)
+    for tap in range(len(distance)):
+        out += taps[:, tap] * rows[:, torch.from_numpy(place[:, tap]).to(rows.device)]
+    return out

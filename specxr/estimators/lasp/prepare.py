@@ -12,7 +12,13 @@ from torch import Tensor
 
 from specxr.emulators.polynomial import PolynomialEmulator
 from specxr.estimators.lasp.forward import ForwardModel
-from specxr.estimators.lasp.lines import broadened, gaussian_width, instrument_width, rotation_width
+from specxr.estimators.lasp.lines import (
+    broadened,
+    gaussian_width,
+    instrument_width,
+    relative_width,
+    rotation_width,
+)
 from specxr.estimators.lasp.starts import CoarseGrid
 from specxr.spectra.grid import Grid
 from specxr.spectra.line_spread import LineSpread
@@ -95,7 +101,10 @@ def prepare(
     if rotation:
         widths = instrument_width(emulator, grid[pixels], line_spread)
         line = rotation_width(widths)
-        on_grid.coefficients = broadened(on_grid.coefficients, np.sqrt(widths**2 - widths.min() ** 2))
+        extra = np.sqrt(widths**2 - widths.min() ** 2)
+    else:
+        extra = relative_width(grid[pixels], line_spread)
+    on_grid.coefficients = broadened(on_grid.coefficients, extra)
     model = ForwardModel.build(on_grid, degree, math.ceil(farthest + line.reach), line.instrument)
     bounds = emulator.bounds
     lower = [-farthest, line.bounds[0], math.log(bounds["teff"][0]), bounds["logg"][0], bounds["feh"][0]]
