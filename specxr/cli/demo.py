@@ -32,7 +32,7 @@ def demo(
     overwrite: Overwrite = False,
 ) -> None:
     """Simulate a small survey, fit it, print how well the true labels are recovered, and draw figures."""
-    from specxr.processes import check_limits
+    from specxr.cubes.processes import check_limits
 
     check_limits()  # before the libraries, which fail in words of their own
 

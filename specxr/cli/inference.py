@@ -45,7 +45,7 @@ def infer(
     overwrite: Overwrite = False,
 ) -> None:
     """Infer labels of all stars of a cube, beside the spectra. Called again, it continues where it was stopped."""
-    from specxr.processes import check_limits
+    from specxr.cubes.processes import check_limits
 
     check_limits(workers or 0)  # before the libraries, which fail in words of their own
 

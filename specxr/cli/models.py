@@ -58,7 +58,7 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> None:
     """Train a model on spectra with known labels."""
-    from specxr.processes import check_limits
+    from specxr.cubes.processes import check_limits
 
     check_limits()  # before the libraries, which fail in words of their own
 

@@ -18,10 +18,10 @@ from specxr.cubes.growth import settle
 from specxr.cubes.layout import choose_layout, layout_of
 from specxr.cubes.locations import PathLike, reported, staged
 from specxr.cubes.lock import hold, no_writer
+from specxr.cubes.processes import check_importable, cores
 from specxr.cubes.reading import read_tasks
 from specxr.cubes.schema import grid_of
 from specxr.cubes.store import open_cube
-from specxr.processes import check_importable, cores
 from specxr.readers.base import Failure, Reader, SurveyBlock
 from specxr.readers.registry import open_reader
 from specxr.vocabulary import SPECTRA, VARIABLES, WAVELENGTH

@@ -13,10 +13,10 @@ from numpy.typing import ArrayLike
 from specxr.cubes.given import check_is_dataset, check_obsids
 from specxr.cubes.integers import with_integers
 from specxr.cubes.units import angstroms_in, in_angstrom, in_units, is_quantity
+from specxr.readers.columns import attrs_of, variable_of
 from specxr.spectra.grid import SAME_PIXEL, Grid
 from specxr.spectra.line_spread import LineSpread
 from specxr.spectra.pixels import faults, in_single
-from specxr.survey_columns import attrs_of, variable_of
 from specxr.vocabulary import (
     CUBE_SCHEMA_VERSION,
     IDENTITY,

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from specxr.readers.columns import variable_of
 from specxr.spectra.grid import Grid
-from specxr.survey_columns import variable_of
 from specxr.vocabulary import SPECTRA, VARIABLES
 
 Failure = tuple[Path, str]  # a file, and the reason in one line why it cannot be used

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from specxr.kernels.coadd import Coadd
 from specxr.readers.base import ReadError, SurveyBlock, read_files_of_many
+from specxr.readers.columns import variable_of
 from specxr.readers.fits_files import (
     clean_pixels,
     known_value,
@@ -27,7 +28,6 @@ from specxr.readers.fits_files import (
     read_fits,
 )
 from specxr.spectra.grid import Grid
-from specxr.survey_columns import variable_of
 from specxr.vocabulary import SPEED_OF_LIGHT, MaskBit
 
 _FIRST, _STEP = 3600.0, 0.8  # Angstrom

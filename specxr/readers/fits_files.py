@@ -18,9 +18,9 @@ from astropy.utils.exceptions import AstropyUserWarning
 from numpy.typing import NDArray
 
 from specxr.readers.base import ReadError, file_content
+from specxr.readers.columns import variable_of
 from specxr.spectra.line_spread import FWHM_TO_SIGMA
 from specxr.spectra.pixels import faults, in_single
-from specxr.survey_columns import variable_of
 from specxr.vocabulary import SPEED_OF_LIGHT, MaskBit
 
 _T = TypeVar("_T")

@@ -24,7 +24,7 @@ from distributed.comm.addressing import parse_address, parse_host_port
 from distributed.comm.registry import backends
 from distributed.system import MEMORY_LIMIT
 
-from specxr.processes import check_importable, check_limits, cores, memory_left
+from specxr.cubes.processes import check_importable, check_limits, cores, memory_left
 
 CONNECT_SECONDS = 10.0
 _DEFAULT_PORT = 8786

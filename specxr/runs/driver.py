@@ -17,11 +17,11 @@ from distributed import Client
 from specxr.cubes.labels import check_aligned
 from specxr.cubes.locations import readable, reported
 from specxr.cubes.lock import Lock, check_free, hold
+from specxr.cubes.processes import check_limits, cores
 from specxr.cubes.schema import grid_of
 from specxr.cubes.store import open_cube
 from specxr.estimators.base import Estimator
 from specxr.inference import check_estimator, check_inputs, declare
-from specxr.processes import check_limits, cores
 from specxr.runs import cluster, ledger
 from specxr.runs.capacity import TICK_SECONDS, wait_for_workers
 from specxr.runs.forecast import forecast

@@ -12,8 +12,8 @@ import dask
 from distributed import Client
 from distributed.system import MEMORY_LIMIT
 
+from specxr.cubes.processes import memory_left
 from specxr.estimators.base import Estimator
-from specxr.processes import memory_left
 from specxr.runs.capacity import Threads, resources_of
 from specxr.runs.forecast import Offer
 from specxr.runs.ledger import BlockRecord

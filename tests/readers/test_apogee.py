@@ -3,7 +3,7 @@ import pytest
 from support.surveys import write_apstar, write_aspcapstar
 
 from specxr.readers.apogee import APOGEE_GRID, APSTAR, APSTAR_VISITS, ASPCAPSTAR
-from specxr.survey_columns import AspcapFlag, attrs_of
+from specxr.readers.columns import AspcapFlag, attrs_of
 from specxr.vocabulary import MaskBit
 
 

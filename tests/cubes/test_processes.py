@@ -11,7 +11,7 @@ from support.fakes import Mean, write_fake_cube
 from support.program import refused
 
 import specxr
-from specxr import processes
+from specxr.cubes import processes
 
 PROGRAM = [sys.executable, "-c", "import sys; from specxr.cli import main; main()"]
 
@@ -40,7 +40,7 @@ FUNCTION = f"def work():\n    {CALL}\n"
 )
 def test_a_script_without_the_guard_is_told_so(tmp_path, script, refused):
     file = tmp_path / "script.py"
-    file.write_text(f"from specxr.processes import check_importable\n{script}\n")
+    file.write_text(f"from specxr.cubes.processes import check_importable\n{script}\n")
     ended = run([sys.executable, str(file)])
     assert ended.returncode == refused
     if refused:
@@ -52,7 +52,8 @@ def test_a_script_without_the_guard_is_told_so(tmp_path, script, refused):
 
 def test_what_is_no_script_needs_no_guard(tmp_path):
     assert (
-        run([sys.executable, "-c", f"from specxr.processes import check_importable\n{CALL}"]).returncode == 0
+        run([sys.executable, "-c", f"from specxr.cubes.processes import check_importable\n{CALL}"]).returncode
+        == 0
     )
     processes.check_importable("specxr.run")  # pytest is guarded
 
