@@ -318,8 +318,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         help="composites of dwarfs, for the mock (%(default)s)")  # fmt: skip
     add("--giants", type=Path, default=SHARED / "stelib" / "stelib_v3.2_all.npz",
         help="library with giants, for the mock (%(default)s)")  # fmt: skip
-    add("--loss", choices=("epsilon", "squared"), default="squared",
-        help="kernel ridge regression, or (epsilon) support vector regression as published (%(default)s)")  # fmt: skip
+    add("--loss", choices=("epsilon", "squared"), default="epsilon",
+        help="support vector regression, as published, or kernel ridge regression (%(default)s)")  # fmt: skip
     add("--labels-as-they-are", action="store_true", help="do not account for errors of training labels")
     add("--seed", type=int, default=0)
     add("--threads", type=int, default=2)
@@ -327,7 +327,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--small", action="store_true", help="a run of few stars that only shows that the recipe works")
     options = parser.parse_args(argv)
     if options.small:
-        options.threads = 1
+        options.loss, options.threads = "squared", 1
     tables = [options.gaia, options.binaries, options.fgk, options.reference]
     if options.spectra is not None and None in tables:
         raise SystemExit(
