@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from astropy.io import fits
@@ -35,17 +36,19 @@ def _small(file: Path, survey: str, folder: Path) -> Path:
     return lite
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=5000, help="number of damaged files of each survey")
     parser.add_argument("surveys", nargs="*", default=list(FILES))
-    options = parser.parse_args()
+    parser.add_argument("--small", action="store_true", help="a run of seconds that only shows that it works")
+    options = parser.parse_args(argv)
+    n = 3 if options.small else options.n
     data = Path(os.environ.get("SPECXR_SHARED", "../shared")) / "data"
     print("| survey | read | refused | complaints | longest [s] |\n| --- | --- | --- | --- | --- |")
     for survey in options.surveys:
         with tempfile.TemporaryDirectory() as folder:
             file = _small(data / FILES[survey], survey, Path(folder))
-            read, refused, complaints, longest = try_files(survey, file, Path(folder), options.n)
+            read, refused, complaints, longest = try_files(survey, file, Path(folder), n)
         print(f"| {survey} | {read} | {refused} | {len(complaints)} | {longest:.2f} |", flush=True)
         for complaint in complaints[:10]:
             print("   ", complaint)
