@@ -55,11 +55,14 @@ _EXPOSURE_COLUMNS = ("FLUX", "LOGLAM", "IVAR", "MASK", "WDISP")
 _ON_GRID = 0.1  # of a step; rounding to float32 moves wavelengths by 0.005
 
 # Bits of SPPIXMASK. Bits 0 to 15 concern the fibre. NODATA (24) is deprecated and says nothing beyond the inverse
-# variance.
+# variance. NEARBADPIXEL (16) and PARTIALREJECT (19) are no fault: the rest of the profile was used. Among fourteen
+# exposures of a bright star, one has them in each pixel. What OR_MASK says of exposures and cameras that were left out
+# is no fault either: beyond the dichroic, one camera has no light between 5200 and 6600 Angstrom, and LOWFLAT, NOSKY
+# and BADFLUXFACTOR say so.
 _FIBER_BITS = 0x1FFF
 _SKY_BITS = 1 << 22 | 1 << 23 | 1 << 27 | 1 << 28  # NOSKY, BRIGHTSKY, BADSKYCHI, REDMONSTER
+_ONCE_BITS = sum(1 << bit for bit in (20, 21, 23, 27, 28))  # SCATTEREDLIGHT, CROSSTALK, and the sky but NOSKY
 _BAD_BITS = sum(1 << bit for bit in (17, 18, 20, 21, 25, 26))  # LOWFLAT, FULLREJECT, ... BADFLUXFACTOR
-_MILD_BITS = 1 << 16 | 1 << 19  # NEARBADPIXEL, PARTIALREJECT: the rest of the profile was used
 
 # Variables, and what they are called in the table of targets or the header.
 _NAMES: dict[str, tuple[str, ...]] = {
@@ -168,7 +171,7 @@ def _places(loglam: NDArray[np.float64]) -> NDArray[np.int64]:
 def _mask_of(always: NDArray[np.int64], once: NDArray[np.int64]) -> NDArray[np.uint16]:
     mask = int(MaskBit.SKY) * ((always & _SKY_BITS) != 0)
     mask |= int(MaskBit.BAD_ALWAYS) * ((always & _BAD_BITS) != 0)
-    mask |= int(MaskBit.BAD_ONCE) * ((once & (_SKY_BITS | _BAD_BITS | _MILD_BITS)) != 0)
+    mask |= int(MaskBit.BAD_ONCE) * ((once & _ONCE_BITS) != 0)
     return np.asarray(mask, "u2")
 
 

@@ -23,7 +23,7 @@ def test_pixels_are_placed_by_index_and_bits_say_what_is_wrong(tmp_path):
         1 << 24,
         1 << 19,
     )  # BRIGHTSKY, FULLREJECT, ...
-    once[40], once[41] = 1 << 19, 1 << 24
+    once[40], once[41], once[42], once[43] = 1 << 20, 1 << 24, 1 << 19, 1 << 17
     always |= 1 << 2  # BADFLAT: of the fibre
     block = read(write_spec(tmp_path / "a.fits", flux=flux, ivar=ivar, and_mask=always, or_mask=once))
     start = 35600 - 35450
