@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -30,7 +29,6 @@ PathLike = str | os.PathLike[str]
 # Requests are repeated where a store answers 5xx or does not answer, after 0.1 s at first and after 15 s at most.
 _RETRIES: Any = {"max_retries": 12, "retry_timeout": timedelta(minutes=3)}
 _COPIES_AT_ONCE = 16
-_REMOVALS = 5  # of a draft that failed, a moment apart
 
 
 class RemoteStore(ObjectStore[Any]):
@@ -280,10 +278,6 @@ def staged(path: PathLike, overwrite: bool = False, folder: PathLike | None = No
             _publish(os.fspath(path), os.fspath(draft)) if remote else _rename(Path(path), Path(draft))
     except BaseException:  # an interrupt, too, must leave nothing half written
         _remove(draft)
-        # Threads of Dask finish the chunk that they are at, and make its folder again.
-        for _ in range(0 if remote else _REMOVALS):
-            time.sleep(0.05)
-            _remove(draft)
         raise
 
 

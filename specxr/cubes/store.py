@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Container, Hashable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import dask
 import numpy as np
 import xarray as xr
 import zarr
+from dask.system import CPU_COUNT
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from specxr.cubes.group import open_group
@@ -237,10 +240,19 @@ def _write(
         )
     data, encoding = encoded(data, layout, rows)
     data = data.assign_attrs({STARS_WRITTEN: data.sizes[STAR]})
+    n_threads = dask.config.get("num_workers", None) or CPU_COUNT
     with reported(draft):
-        data.to_zarr(
-            open_store(draft), mode="w", consolidated=False, encoding=encoding, write_empty_chunks=True
+        written = data.to_zarr(
+            open_store(draft),
+            mode="w",
+            consolidated=False,
+            encoding=encoding,
+            write_empty_chunks=True,
+            compute=False,
         )
+        # The threads end with this block: after an error, none of them goes on to write into a draft that is removed.
+        with ThreadPoolExecutor(n_threads) as pool:
+            written.compute(pool=pool)
 
 
 def encoded(

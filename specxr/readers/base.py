@@ -176,6 +176,13 @@ def file_content(path: Path, max_bytes: int) -> bytes:
     return content
 
 
+def _reason(error: Exception) -> str:
+    """Why a file cannot be used, in one line."""
+    return (
+        str(error) if isinstance(error, ReadError) else " ".join(f"{type(error).__name__}: {error}".split())
+    )
+
+
 def read_one_by_one(
     files: Sequence[Path], read: Callable[[Path], Spectrum], n_pixel: int
 ) -> Iterator[SurveyBlock]:
@@ -199,10 +206,8 @@ def read_one_by_one(
             sources.append(file)
             if spectra[-1].remark:
                 remarks.append((file, spectra[-1].remark))
-        except ReadError as error:
-            failures.append((file, str(error)))
         except Exception as error:  # nobody foresees all damage, and one file must not stop a million others
-            failures.append((file, " ".join(f"{type(error).__name__}: {error}".split())))
+            failures.append((file, _reason(error)))
     pixels = [
         np.array([getattr(s, name) for s in spectra], dtype=VARIABLES[name].dtype).reshape(-1, n_pixel)
         for name in SPECTRA
@@ -230,13 +235,10 @@ def read_files_of_many(
     for file in files:
         try:
             block = read(file)
-        except ReadError as error:
-            failures.append((file, str(error)))
-            continue
         except Exception as error:  # as above
-            failures.append((file, " ".join(f"{type(error).__name__}: {error}".split())))
-            continue
-        yield block
+            failures.append((file, _reason(error)))
+        else:
+            yield block
     if failures:
         none = np.empty((0, n_pixel), "f4")
         yield SurveyBlock(none, none, none.astype("u2"), {}, [], failures)
