@@ -68,8 +68,7 @@ def test_a_cube_comes_back_as_it_was(tiny_cube, stored):
     assert list(found.data_vars) == ["flux", "ivar", "mask", "snr_g", "subclass"]
 
 
-@pytest.mark.usefixtures("forbid_compute")
-def test_open_cube_is_lazy_and_chunked_as_stored(stored):
+def test_open_cube_is_lazy_and_chunked_as_stored(stored, forbid_compute):
     cube = open_cube(stored)
     assert cube.chunksizes == {"star": (5, 5, 2), "wavelength": (80,)}
     assert zarr.open_group(stored)["flux"].chunks == (5, 80)
@@ -212,10 +211,15 @@ def test_labels_come_back_beside_the_stars(tiny_cube, stored):
     assert list_runs(stored.parent / "cube.zarr") == ["lasp-1.0_b"]
 
 
-@pytest.mark.usefixtures("forbid_compute")
-def test_open_labels_computes_nothing(tiny_cube, stored):
+@pytest.fixture
+def labelled(tiny_cube, stored) -> Path:
+    """The stored cube with labels of a run `lasp`."""
     write_labels(stored, labels_of(tiny_cube), "lasp")
-    open_labels(stored, "lasp")
+    return stored
+
+
+def test_open_labels_computes_nothing(labelled, forbid_compute):
+    open_labels(labelled, "lasp")
 
 
 @pytest.mark.parametrize("blocks", [3, 5, 12])
