@@ -54,6 +54,15 @@ class Label:
         """Attributes of the variable ``<label>_err``."""
         return {"units": self.units, "long_name": f"standard error of {self.long_name}"}
 
+    def interval_attrs(self, end: str) -> dict[str, str]:
+        """Attributes of ``<label>_lo95`` or ``<label>_hi95``; `end` is "lower" or "upper"."""
+        return {"units": self.units, "long_name": f"{end} end of the 95 % interval of {self.long_name}"}
+
+
+# Elements whose abundances over iron are labels.
+_ELEMENTS = (
+    "C", "N", "O", "Na", "Mg", "Al", "Si", "P", "S", "K", "Ca", "Ti", "V", "Cr", "Mn", "Co", "Ni", "Cu", "Ce",
+)  # fmt: skip
 
 LABELS: dict[str, Label] = {
     label.name: label
@@ -67,14 +76,9 @@ LABELS: dict[str, Label] = {
         Label("vmic", "km/s", "microturbulent velocity"),
         Label("feh_niu", "dex", "[Fe/H] on the scale of Niu et al. (2023)", limit=False),
         Label("alpha_m", "dex", "[alpha/M]"),
-        Label("c_fe", "dex", "[C/Fe]"),
-        Label("n_fe", "dex", "[N/Fe]"),
-        Label("o_fe", "dex", "[O/Fe]"),
-        Label("s_fe", "dex", "[S/Fe]"),
-        Label("mg_fe", "dex", "[Mg/Fe]"),
-        Label("si_fe", "dex", "[Si/Fe]"),
-        Label("ca_fe", "dex", "[Ca/Fe]"),
-        Label("ti_fe", "dex", "[Ti/Fe]"),
+        *(Label(f"{name.lower()}_fe", "dex", f"[{name}/Fe]") for name in _ELEMENTS),
+        Label("ci_fe", "dex", "[C/Fe] from lines of the atom"),
+        Label("tiii_fe", "dex", "[Ti/Fe] from Ti II"),
     )
 }
 
@@ -353,7 +357,8 @@ def page() -> str:
         "This page is printed by `python -m specxr.vocabulary`; change `specxr/vocabulary.py`, not this file.",
         "## Labels",
         "Each label is a variable over `star` in float64, NaN where there is none, and `<label>_err` is its standard "
-        "error. A label *at a limit* lies at an end of the range that was searched: the variable `limit` says at "
+        "error; `<label>_lo95` and `<label>_hi95` are the ends of its 95 % interval, where a method gives them. A "
+        "label *at a limit* lies at an end of the range that was searched: the variable `limit` says at "
         "which, the flag `label_at_limit` is set, and the other labels of the star stay good.",
         _rows(("name", "units", "meaning", "may be a limit"), (
             (f"`{v.name}`", v.units, v.long_name, "yes" if v.limit else "no") for v in LABELS.values())),
