@@ -1,7 +1,7 @@
 PYTHON ?= python3
 INSTALLED := .venv/.installed
 
-.PHONY: demo test
+.PHONY: demo test docs
 
 demo: $(INSTALLED)
 	.venv/bin/specxr demo --out demo --overwrite
@@ -12,6 +12,10 @@ test: $(INSTALLED)
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/pytest
+
+docs: $(INSTALLED)
+	.venv/bin/pip install -q -c constraints.txt -e '.[docs]'
+	.venv/bin/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
 # torch comes first and by itself: resolved together with the rest, pip may choose a build with CUDA, of gigabytes.
 $(INSTALLED): pyproject.toml constraints.txt

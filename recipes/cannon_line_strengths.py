@@ -9,7 +9,7 @@ onto the official ones. All files are in the folder that the environment variabl
 three minutes on one core; `--small` takes some seconds.
 
 The file of `--synthesis` holds the spectrum of the Sun, computed line by line. It is made with PySME, in a separate
-environment (docs/training.md); without it, the rows that need it are left out:
+environment (docs/methods/training.md); without it, the rows that need it are left out:
 
     python recipes/cannon_line_strengths.py --synthesise sun.npz
 """

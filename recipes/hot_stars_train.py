@@ -8,8 +8,8 @@ SLAM takes ten minutes; `--small` takes half a minute.
     python recipes/hot_stars_train.py --out hot_stars
 
 The emulators are thedoppler's cubic Cannon models as .npz, ``cannon_cubic_{coolstars,hotdwarfs}_3000_11000.npz``: the
-hot one alone, which was trained from 8,000 K on and is extrapolated to 6,500 K, or both (see docs/training.md). All
-files are written below `--out`.
+hot one alone, which was trained from 8,000 K on and is extrapolated to 6,500 K, or both (see
+docs/methods/training.md). All files are written below `--out`.
 """
 
 from __future__ import annotations

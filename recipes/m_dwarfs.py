@@ -11,8 +11,8 @@ minutes on one core; one with `--loss squared`.
 
 Without `--spectra` it makes a mock from real templates (`--templates`, `--giants`). With it, the cube has a variable
 `source_id` along `star`, or `--ids` is a table of `obsid` and `source_id`. The other tables, as .csv, .parquet or
-.fits, have the columns that docs/m-dwarfs.md lists. All files are written below `--out`. `--small` is a run of few
-stars that only shows that the recipe works.
+.fits, have the columns that docs/methods/m-dwarfs.md lists. All files are written below `--out`. `--small` is a run of
+few stars that only shows that the recipe works.
 """
 
 from __future__ import annotations

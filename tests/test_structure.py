@@ -99,10 +99,9 @@ def test_every_public_function_and_class_has_a_docstring():
 
 
 def test_the_page_of_labels_is_what_the_vocabulary_prints():
-    written = (ROOT / "docs" / "labels.md").read_text()
-    assert written == vocabulary.page(), (
-        "docs/labels.md is stale: python -m specxr.vocabulary > docs/labels.md"
-    )
+    written = (ROOT / "docs" / "reference" / "labels.md").read_text()
+    remedy = "python -m specxr.vocabulary > docs/reference/labels.md"
+    assert written == vocabulary.page(), f"docs/reference/labels.md is stale: {remedy}"
 
 
 def test_imports_follow_the_floors():

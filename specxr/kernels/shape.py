@@ -3,7 +3,7 @@
 A model spectrum C is multiplied by a polynomial of degree n so that it has the observed spectrum's shape. The
 published programs use Legendre polynomials; Chebyshev polynomials span the same space, hence give the same fit,
 and T_i T_j = (T_{i+j} + T_{|i-j|}) / 2 makes the normal matrix a sum of 2 n + 1 moments: one matrix product for
-a whole block of stars (docs/lasp.md).
+a whole block of stars (docs/methods/lasp.md).
 
 Pixels and coefficients are padded with zeros to round numbers. BLAS treats the remainders of its tiles in other
 orders of summation, and which rows meet a remainder depends on their place in the block; without remainders a star's

@@ -1,4 +1,7 @@
-"""Bulk runs: every block of a cube fitted on a Dask cluster, in an order that survives anything (docs/running.md)."""
+"""Bulk runs: every block of a cube fitted on a Dask cluster, in an order that survives anything.
+
+The order of reading, fitting and writing is described in docs/how-to/running.md.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from specxr.runs.ledger import BlockRecord
 from specxr.vocabulary import STAR
 
 # Memory of a worker that has imported everything; and memory for each byte of spectra, arithmetic in float64 included
-# (measured with LASP: 5.4, docs/performance.md).
+# (measured with LASP: 5.4, docs/measured/performance.md).
 _BASE_MEMORY = 500e6
 _MEMORY_FACTOR = 6.0
 

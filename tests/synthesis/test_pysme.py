@@ -1,4 +1,4 @@
-"""What PySME is given; PySME itself lives in an environment of its own (docs/training.md)."""
+"""What PySME is given; PySME itself lives in an environment of its own (docs/methods/training.md)."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Emulated(Trained):
         Radial velocities are sought up to this [km/s]; as many pixels at both ends are not used.
     mask_bits : int or str, optional
         Bits of the mask that leave a pixel out, or their names with commas between them, such as "sky,bad_always".
-        "missing", "no_ivar" and "bad_flux" always do (docs/masks.md).
+        "missing", "no_ivar" and "bad_flux" always do (docs/reference/masks.md).
     device : {"cpu", "cuda"}, optional
     dtype : {"float64", "float32"}, optional
         Precision of the fit.

@@ -40,7 +40,7 @@ from specxr.vocabulary import LEFT_OUT, START, START_INPUTS, Flag
 
 # Changes whenever the labels of the same options and emulator may change.
 _CODE_VERSION = "4"
-# Error of the emulator at high S/N, as a share of the flux (docs/lasp.md).
+# Error of the emulator at high S/N, as a share of the flux (docs/methods/lasp.md).
 _MODEL_ERROR = 0.009
 
 
@@ -83,7 +83,7 @@ class LASP:
         scaled by the residuals.
     mask_bits : int or str
         Bits of the mask that leave a pixel out, or their names with commas between them, such as "sky,bad_always".
-        "missing", "no_ivar" and "bad_flux" always do (docs/masks.md).
+        "missing", "no_ivar" and "bad_flux" always do (docs/reference/masks.md).
     device : str
         "cpu" or "cuda".
     dtype : {"float64", "float32"}

@@ -18,8 +18,8 @@ from specxr.vocabulary import SPEED_OF_LIGHT, START, Flag
 # Parameters of the fit in the order of the labels: rv, teff, logg, feh, width of the lines.
 _ORDER = [MU, LN_TEFF, LOGG, FEH, SIGMA]
 _TEFF, _LOGG = 1, 2
-# Templates of M3 to M8 dwarfs all come out between 3,300 and 3,560 K (docs/lasp.md): below it the emulators know giants
-# only.
+# Templates of M3 to M8 dwarfs all come out between 3,300 and 3,560 K (docs/methods/lasp.md): below it the emulators
+# know giants only.
 _COLDEST_DWARF, _GIANT = 3560.0, 4.0
 # Two fits of one spectrum may differ by so many errors and floors, added in quadrature.
 _TOLERANCE = 1.5

@@ -1,0 +1,24 @@
+"""The site: `make docs` builds it into docs/_build/html, and a warning is an error."""
+
+from importlib.metadata import version as version_of
+
+project = "specxr"
+author = "The specxr developers"
+release = version = version_of("specxr")
+
+extensions = ["myst_nb", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_design"]
+exclude_patterns = ["_build"]
+# House rules and design notes for developers link to headings as forges do.
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 4
+nb_execution_mode = "cache"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+numpydoc_show_class_members = False
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the docstrings give the types
+
+html_theme = "pydata_sphinx_theme"
+html_title = "specxr"
+html_show_sourcelink = False
+html_theme_options = {"show_prev_next": False, "navigation_with_keys": False}
