@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from specxr.calibration.floors import calibrate
     from specxr.cubes.ingestion import ingest
     from specxr.cubes.schema import make_cube, validate
+    from specxr.cubes.specutils_bridge import from_specutils, to_specutils
     from specxr.cubes.store import list_runs, open_cube, open_labels, write_cube, write_labels
     from specxr.cubes.tables import label_table, read_table, write_table
     from specxr.estimators.emulated.hybrid import Hybrid
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from specxr.runs import cluster
     from specxr.runs.driver import run
     from specxr.runs.report import report
+    from specxr.spectra.grid import Grid
+    from specxr.spectra.line_spread import LineSpread
     from specxr.training import train
     from specxr.transforms.normalise import normalise
     from specxr.transforms.resample import resample
@@ -48,10 +51,13 @@ __version__ = version("specxr")
 _DOORS = {
     "LASP": "specxr.estimators.lasp.estimator",
     "SLAM": "specxr.estimators.emulated.slam",
+    "Grid": "specxr.spectra.grid",
     "Hybrid": "specxr.estimators.emulated.hybrid",
+    "LineSpread": "specxr.spectra.line_spread",
     "Payne": "specxr.estimators.emulated.payne",
     "calibrate": "specxr.calibration.floors",
     "compare": "specxr.validation.comparison",
+    "from_specutils": "specxr.cubes.specutils_bridge",
     "infer": "specxr.inference",
     "ingest": "specxr.cubes.ingestion",
     "label_table": "specxr.cubes.tables",
@@ -66,6 +72,7 @@ _DOORS = {
     "resample": "specxr.transforms.resample",
     "run": "specxr.runs.driver",
     "to_rest": "specxr.transforms.rest_frame",
+    "to_specutils": "specxr.cubes.specutils_bridge",
     "train": "specxr.training",
     "validate": "specxr.cubes.schema",
     "write_cube": "specxr.cubes.store",
@@ -88,13 +95,16 @@ _WINGS = {
 __all__ = [  # noqa: F822
     "LASP",
     "SLAM",
+    "Grid",
     "Hybrid",
+    "LineSpread",
     "Payne",
     "calibrate",
     "calibration",
     "cluster",
     "compare",
     "emulators",
+    "from_specutils",
     "galaxy",
     "infer",
     "ingest",
@@ -113,6 +123,7 @@ __all__ = [  # noqa: F822
     "run",
     "synthesis",
     "to_rest",
+    "to_specutils",
     "train",
     "transforms",
     "validate",

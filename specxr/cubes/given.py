@@ -20,10 +20,7 @@ def check_is_dataset(cube: object) -> None:
     if isinstance(cube, str | os.PathLike):
         advice = f"Open it: specxr.open_cube({os.fspath(cube)!r})."
     elif hasattr(cube, "spectral_axis"):
-        advice = (
-            "Make one of spectra on one grid: specxr.make_cube(spectrum.flux[None], None, spectrum.spectral_axis, "
-            "medium='vacuum')."
-        )
+        advice = "Make one: specxr.from_specutils(spectrum, medium='vacuum')."
     raise TypeError(
         f"a {type(cube).__name__} was given as cube; an xarray.Dataset over {STAR} and {WAVELENGTH} is required. "
         f"{advice}"
@@ -37,6 +34,26 @@ def check_obsids(obsid: NDArray[Any]) -> None:
         raise ValueError(
             f"{obsid.size - values.size} stars have an obsid that another star has (the first: "
             f"{values[counts > 1][0]}, {counts[counts > 1][0]} times); each once is required, since labels are joined "
-            "by it. Drop the others, or number the stars anew: "
-            f"cube.assign_coords(obsid=('{STAR}', np.arange({obsid.size})))."
+            "by it. Several spectra of a star each need a number of their own. Drop the others, or number the spectra "
+            f"anew: obsid=np.arange({obsid.size}), in a cube cube.assign_coords(obsid=('{STAR}', "
+            f"np.arange({obsid.size}))), and keep the star as another variable."
         )
+
+
+def obsids_of(given: Any) -> NDArray[Any]:
+    """Obsids as an array of integers, one for each star.
+
+    Raises
+    ------
+    ValueError
+        They are no integers, as names of stars are, or one is there twice.
+    """
+    obsid = np.atleast_1d(np.asarray(given))
+    if obsid.dtype.kind not in "iu":
+        first = f"{obsid.ravel().tolist()[0]!r}" if obsid.size else "none"
+        raise ValueError(
+            f"obsid has dtype {obsid.dtype} (the first: {first}); integers are required, because labels are joined by "
+            "them. Leave obsid out, which numbers the stars, and keep names as a variable: stars={'name': names}."
+        )
+    check_obsids(obsid)
+    return obsid

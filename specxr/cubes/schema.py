@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from specxr.cubes.given import check_is_dataset, check_obsids
+from specxr.cubes.given import check_is_dataset, check_obsids, obsids_of
 from specxr.cubes.integers import with_integers
 from specxr.cubes.units import angstroms_in, in_angstrom, in_units, is_quantity
 from specxr.readers.columns import attrs_of, variable_of
@@ -26,6 +26,7 @@ from specxr.vocabulary import (
     STAR,
     VARIABLES,
     WAVELENGTH,
+    MaskBit,
 )
 
 
@@ -44,8 +45,9 @@ def make_cube(
 
     Parameters
     ----------
-    flux : array_like, shape (star, wavelength)
-        Flux in any units; stored as float32. NumPy or Dask.
+    flux : array_like, shape (star, wavelength) or (wavelength,)
+        Flux in any units; stored as float32. NumPy or Dask. One axis is the spectrum of one star, and ivar, mask, obsid
+        and the variables of the star then have one axis less as well.
     ivar : array_like, shape (star, wavelength), or None
         Inverse variance of the flux; stored as float32. NaN says that it is unknown, and 0 that the pixel is not to be
         used. None if it is unknown everywhere; the cube then has no variable ``ivar``.
@@ -54,13 +56,15 @@ def make_cube(
         log10 or of Angstrom, which are found; `medium` is then required. An astropy Quantity, or a variable of xarray
         with the attribute ``units``, may be in any units of length. Other Quantities are converted as well, and
         the flux of one keeps its units.
-    mask : array_like of unsigned int, shape (star, wavelength), optional
-        Bits of `specxr.vocabulary.MaskBit`; 0 is a good pixel. Pixels whose flux is not finite in float32 are masked as
-        well; without `mask`, so are those whose inverse variance is zero, negative or infinite.
+    mask : array_like of unsigned int or bool, shape (star, wavelength), optional
+        Bits of `specxr.vocabulary.MaskBit`; 0 is a good pixel. A boolean is True where a pixel is bad, which becomes
+        `MaskBit.BAD_ALWAYS`. Pixels whose flux is not finite in float32 are masked as well; with a boolean mask or
+        none, so are those whose inverse variance is zero, negative or infinite.
     medium : {"vacuum", "air"}, optional
         Medium of bare pixel centres.
     obsid : array_like of int, shape (star,), optional
-        Identifier of each spectrum in its survey, by which labels are joined; the stars are numbered without it.
+        Identifier of each spectrum in its survey, by which labels are joined, each once; the stars are numbered
+        without it. Names of stars, which are text, are one of the `stars`: ``stars={"name": names}``.
     stars : mapping of str to array_like, shape (star,), optional
         Other variables of each star: ``ra``, ``dec`` [degree], ``snr_g``, ``subclass``, ... Those of the vocabulary
         get its types and attributes.
@@ -75,7 +79,8 @@ def make_cube(
     Raises
     ------
     ValueError
-        Shapes disagree, the pixels are not regular, or their medium is not given.
+        Shapes disagree, the pixels are not regular, their medium is not given, or an obsid is no integer or is there
+        twice.
     """
     grid = wavelength if isinstance(wavelength, Grid) else Grid.regular(in_angstrom(wavelength), medium)
     units: Any = getattr(flux, "unit", None) if is_quantity(flux) else None
@@ -83,7 +88,7 @@ def make_cube(
         flux, ivar = in_units(flux, units, "flux"), in_units(ivar, units**-2, "ivar")
     arrays = _pixel_arrays(flux, ivar, mask)
     n_stars = arrays["flux"].shape[0] if arrays["flux"].ndim else 0
-    obsid = np.arange(n_stars) if obsid is None else np.asarray(obsid)
+    obsid = np.arange(n_stars) if obsid is None else obsids_of(obsid)
     shape = (obsid.size, grid.wavelength.size)
     for name, values in arrays.items():
         if values.shape != shape:
@@ -97,7 +102,7 @@ def make_cube(
         attrs={"schema_version": CUBE_SCHEMA_VERSION, "specxr_version": version("specxr"), **(attrs or {})},
     )
     for name, values in {"obsid": obsid, **(stars or {})}.items():
-        cube[name] = (STAR, _star_values(name, values), attrs_of(name))
+        cube[name] = (STAR, np.atleast_1d(_star_values(name, values)), attrs_of(name))
     cube = cube.set_coords([name for name in IDENTITY if name in cube])
     if units is not None:
         cube = set_flux_units(cube, units.to_string())
@@ -105,26 +110,36 @@ def make_cube(
     return cube
 
 
-def _pixel_arrays(flux: ArrayLike, ivar: ArrayLike | None, mask: ArrayLike | None) -> dict[str, Any]:
-    """Flux, inverse variance and mask in the types of the vocabulary; what is lazy stays lazy."""
+def _pixel_arrays(flux: ArrayLike, ivar: ArrayLike | None, mask: Any) -> dict[str, Any]:
+    """Flux, inverse variance and mask in the types of the vocabulary, of one star too; what is lazy stays lazy."""
     arrays = {"flux": _as_dtype(flux, VARIABLES["flux"].dtype)}
     if ivar is not None:
         arrays["ivar"] = _as_dtype(ivar, VARIABLES["ivar"].dtype)
-    unknown = np.float32(np.nan)
-    if mask is None:
-        noise = arrays.get("ivar", unknown)
-        # An array of another shape is refused with the others.
-        found = faults(arrays["flux"], noise if noise.shape in ((), arrays["flux"].shape) else unknown)
-    else:
-        found = _bare(mask) if hasattr(mask, "dtype") else np.asarray(mask)
-        if found.dtype.kind != "u":
-            raise ValueError(
-                f"mask has dtype {found.dtype}; an unsigned integer type is required, with bits of "
-                f"specxr.vocabulary.MaskBit. Convert it with .astype('{VARIABLES['mask'].dtype}')."
-            )
-        if found.shape == arrays["flux"].shape:
-            found = found | faults(arrays["flux"], unknown)
-    return {**arrays, "mask": _as_dtype(found, VARIABLES["mask"].dtype)}
+    shape, unknown = arrays["flux"].shape, np.float32(np.nan)
+    mask = mask if mask is None or hasattr(mask, "dtype") else np.asarray(mask)
+    found = None if mask is None else _mask_bits(_bare(mask))
+    # Bits say what is wrong with the inverse variance too. An array of another shape is refused with the others.
+    noise = unknown if found is not None and mask.dtype.kind != "b" else arrays.get("ivar", unknown)
+    wrong = faults(arrays["flux"], noise if noise.shape in ((), shape) else unknown)
+    arrays["mask"] = _as_dtype(
+        wrong if found is None else found | wrong if found.shape == shape else found, VARIABLES["mask"].dtype
+    )
+    return {
+        name: values[None] if len(shape) == values.ndim == 1 else values for name, values in arrays.items()
+    }
+
+
+def _mask_bits(mask: Any) -> Any:
+    """Bits of a mask; True is a bad pixel."""
+    dtype = VARIABLES["mask"].dtype
+    if mask.dtype.kind == "b":
+        return mask.astype(dtype) * np.array(MaskBit.BAD_ALWAYS, dtype)
+    if mask.dtype.kind != "u":
+        raise ValueError(
+            f"mask has dtype {mask.dtype}; booleans, which are True where a pixel is bad, or an unsigned integer type "
+            f"with bits of specxr.vocabulary.MaskBit are required. Convert it: mask != 0, or .astype('{dtype}')."
+        )
+    return mask
 
 
 def set_flux_units(cube: xr.Dataset, units: str) -> xr.Dataset:

@@ -90,7 +90,7 @@ def from_specutils(
         mask=np.concatenate([mask for _, _, mask in columns]),
         obsid=obsid,
         stars=stars,
-        attrs={"history": f"specxr.cubes.from_specutils: {len(flux)} spectra"},
+        attrs={"history": f"specxr.from_specutils: {len(flux)} spectra"},
     )
     return set_flux_units(cube, unit.to_string() or "1")
 

@@ -98,8 +98,8 @@ class Grid:
             raise ValueError(
                 f"the wavelengths depart by {departures['log10'][0]:.3g} pixels from equal steps of log10 and by "
                 f"{departures['linear'][0]:.3g} from equal steps of Angstrom; at most {SAME_PIXEL} of one of them is "
-                "required. Rebin the spectra to regular pixels first, with their flux conserved, or give a Grid with "
-                "the exact step."
+                "required. Rebin the spectra to regular pixels first, with their flux conserved: "
+                "specxr.from_specutils(spectra, medium=..., grid=...) does, or give a Grid with the exact step."
             )
         return cls(centres, medium, best, step, line_spread)
 

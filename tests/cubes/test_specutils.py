@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from specxr.cubes import from_specutils, to_specutils
+from specxr import from_specutils, to_specutils
 from specxr.cubes.schema import grid_of
 from specxr.spectra.grid import Grid
 from specxr.vocabulary import MaskBit

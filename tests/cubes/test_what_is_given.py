@@ -1,5 +1,6 @@
 """What somebody might give in place of a cube, an estimator or a table: it works, or one line says what is required."""
 
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
@@ -38,7 +39,7 @@ def one_line(error, *words):
     ("given", "advice"),
     [
         ("dr10.zarr", "specxr.open_cube('dr10.zarr')"),
-        (Spectrum(), "spectrum.spectral_axis"),
+        (Spectrum(), "specxr.from_specutils(spectrum"),
         (FLUX, "specxr.make_cube"),
         (xr.DataArray(FLUX), "specxr.make_cube"),
     ],
@@ -84,7 +85,7 @@ def test_figures_are_drawn_of_tables(tiny_cube):
 def test_names_are_no_obsids():
     with pytest.raises(ValueError, match="obsid") as error:
         make_cube(FLUX, FLUX, CENTRES, medium="air", obsid=["HD 1", "HD 2", "HD 3"])
-    one_line(error, "obsid has", "integers along 'star' are required", "stars={'name': names}")
+    one_line(error, "'HD 1'", "integers are required", "stars={'name': names}")
 
 
 def test_an_obsid_names_one_star(tiny_cube, tmp_path):
@@ -228,3 +229,59 @@ def test_a_window_without_pixels_says_what_the_cube_spans(factor, looks):
     )
     assert ("looks like" in str(error.value)) == bool(looks)
     assert isinstance(grid_of(cube), Grid)
+
+
+# Spectra of somebody's own
+
+
+def test_one_star_needs_no_axis_of_stars():
+    cube = specxr.make_cube(
+        FLUX[0], FLUX[0], CENTRES, medium="air", obsid=7, stars={"ra": 10.5, "subclass": "A0", "mine": 3}
+    )
+    assert dict(cube.sizes) == {"star": 1, "wavelength": 100}
+    assert cube["obsid"].values.tolist() == [7]
+    assert (cube["ra"].item(), cube["subclass"].item(), cube["mine"].item()) == (10.5, "A0", 3)
+    masked = specxr.make_cube(FLUX[0], None, CENTRES, medium="air", mask=CENTRES < 5002)
+    assert masked["mask"].values.tolist() == [[int(MaskBit.BAD_ALWAYS)] * 2 + [0] * 98]
+    with pytest.raises(ValueError, match=r"ivar has shape \(3, 100\); \(1, 100\) is required"):
+        specxr.make_cube(FLUX[0], FLUX, CENTRES, medium="air")
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_boolean_mask_is_true_where_a_pixel_is_bad(lazy):
+    ivar = FLUX.copy()
+    ivar[0, 0] = 0.0
+    bad = np.zeros(FLUX.shape, bool)
+    bad[1, 1] = True
+    given = [da.from_array(x, (1, 100)) for x in (FLUX, ivar, bad)] if lazy else [FLUX, ivar, bad]
+    cube = specxr.make_cube(*given[:2], CENTRES, medium="air", mask=given[2])
+    expected = np.zeros(FLUX.shape, "u2")
+    expected[0, 0], expected[1, 1] = MaskBit.NO_IVAR, MaskBit.BAD_ALWAYS
+    assert bool(cube["mask"].chunks) == lazy
+    np.testing.assert_array_equal(cube["mask"], expected)
+    np.testing.assert_array_equal(
+        specxr.make_cube(FLUX, ivar, CENTRES, medium="air", mask=bad.tolist())["mask"], expected
+    )
+
+
+@pytest.mark.parametrize(
+    ("obsid", "words"),
+    [
+        ([1.5, 2.0, 3.0], ("float64", "integers are required")),
+        ([4, 4, 5], ("the first: 4, 2 times", "each once is required", "obsid=np.arange(3)")),
+    ],
+)
+def test_obsids_that_cannot_join_labels_are_explained(obsid, words):
+    with pytest.raises(ValueError, match="obsid") as error:
+        specxr.make_cube(FLUX, FLUX, CENTRES, medium="air", obsid=obsid)
+    one_line(error, *words)
+
+
+def test_own_spectra_are_resampled_at_the_top():
+    cube = specxr.make_cube(FLUX * u.Jy, FLUX / u.mJy**2, CENTRES * 0.1 * u.nm, medium="air")
+    assert cube["flux"].attrs["units"] == "Jy"
+    np.testing.assert_allclose(cube["ivar"], 1e6)
+    grid = specxr.Grid.regular(np.arange(5020.0, 5070.0, 2.0), "air")
+    again = specxr.resample(cube, grid)
+    np.testing.assert_allclose(again["flux"], 1.0, rtol=1e-6)
+    assert (again["mask"] == 0).all()
