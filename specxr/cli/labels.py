@@ -83,6 +83,16 @@ def compare(
     ],
     b: Annotated[str, typer.Argument(metavar="B", help="Another table or run.")],
     on: Annotated[str, typer.Option(help="Column that identifies the star of a row.")] = "obsid",
+    by: Annotated[
+        str | None,
+        typer.Option(
+            help="A label, such as teff, in bins of which the differences are told.", show_default=False
+        ),
+    ] = None,
+    edges: Annotated[
+        str | None,
+        typer.Option(metavar="E1,E2,...", help="Edges of these bins (of equal numbers).", show_default=False),
+    ] = None,
     figure: Annotated[
         Path | None, typer.Option(help="Path of a figure of the comparison (.png, .pdf, .svg).")
     ] = None,
@@ -91,12 +101,20 @@ def compare(
     """Compare two tables of labels star by star, and print statistics of A minus B."""
     from specxr.cubes.tables import read_table
     from specxr.validation.comparison import compare as compare_tables
+    from specxr.validation.comparison import compare_by
 
+    if edges is not None and by is None:
+        raise ValueError(
+            "--edges was given without --by; the label that bins the stars is required. Add --by teff."
+        )
+    limits = None if edges is None else _numbers(edges)
     if figure is not None:
         _check_figure(figure, overwrite)
     tables = read_table(a), read_table(b)
-    statistics = compare_tables(*tables, on=on)
-    Console().print(_statistics_table(statistics))
+    Console().print(_statistics_table(compare_tables(*tables, on=on)))
+    if by is not None:
+        for label, rows in compare_by(*tables, by, limits, on).groupby("label", sort=False):
+            _print_bins(str(label), by, rows)
     if figure is not None:
         from specxr.plotting import plot_comparison, save_figure
 
@@ -116,6 +134,32 @@ def _statistics_table(statistics: Any) -> Table:
         name = escape(f"{label} [{LABELS[label].units}]")
         table.add_row(name, f"{row['n']:,.0f}", *numbers, f"{row['n_outliers']:,.0f}")
     return table
+
+
+def _print_bins(label: str, by: str, rows: Any) -> None:
+    from specxr.vocabulary import LABELS
+
+    name, columns = escape(f"{label} [{LABELS[label].units}]"), ("median", "mean", "std", "robust_scatter")
+    table = Table(f"{name}, by {by}", "N", *columns[:-1], "1.48 MAD", "beyond 5 sigma", box=box.SIMPLE)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    digits = 4 if LABELS[label].units == "dex" else 2
+    for _, row in rows.iloc[:-1].iterrows():
+        numbers = (f"{row[column]:.{digits}f}" for column in columns)
+        interval = f"{row['lower']:.6g} to {row['upper']:.6g}"
+        table.add_row(interval, f"{row['n']:,.0f}", *numbers, f"{row['n_outliers']:,.0f}")
+    Console().print(table)
+    whole = rows.iloc[-1]
+    Console().print(f"{name} changes along {by} by {whole['slope']:.3g} +- {whole['slope_err']:.2g} per unit")
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(
+            f"the edges are {text!r}; numbers with commas between them are required. For example 7000,9000,13000."
+        ) from None
 
 
 def _check_figure(path: Path, overwrite: bool) -> None:

@@ -12,6 +12,7 @@ from scipy.stats import median_abs_deviation
 from specxr.vocabulary import LABELS
 
 OUTLIER_SCATTERS = 5.0
+_N_BINS = 6
 
 # Survey catalogues write -9999 where there is no label.
 _MISSING = -9000.0
@@ -111,6 +112,90 @@ def compare(
     names = [name.removesuffix("_a") for name in joined.columns if name.endswith("_a")]
     rows = {name: _statistics(differences(joined, name)) for name in names}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("label")
+
+
+def compare_by(
+    a: pd.DataFrame,
+    b: pd.DataFrame,
+    by: str = "teff",
+    edges: Sequence[float] | None = None,
+    on: str = "obsid",
+) -> pd.DataFrame:
+    """Compute statistics of the differences A minus B in bins of a label, and how they change along it.
+
+    Parameters
+    ----------
+    a, b : DataFrame
+        One row for each star; see `compare`.
+    by : str, optional
+        Name of the label of B that bins the stars.
+    edges : sequence of float, optional
+        Edges of the bins [units of ``by``], increasing; a bin contains its lower edge. By default they hold equal
+        numbers of stars, in six bins.
+    on : str, optional
+        Column that identifies the star of a row.
+
+    Returns
+    -------
+    DataFrame
+        For each ``label`` a row for each bin, ``lower`` to ``upper``, with the columns of `compare`, and one for all
+        bins together, which has ``slope`` and ``slope_err`` as well: the change of the difference along ``by`` [units
+        of the label over units of ``by``], a straight line without the stars beyond five robust scatters.
+
+    Raises
+    ------
+    ValueError
+        As `compare`; or the tables do not share ``by``, or the edges do not increase or no star lies between them.
+    """
+    joined = match(a, b, on)
+    names = [name.removesuffix("_a") for name in joined.columns if name.endswith("_a")]
+    if by not in names:
+        raise ValueError(
+            f"the tables share the labels {', '.join(names)}; '{by}', which bins the stars, is required in both. "
+            "Choose one of these labels."
+        )
+    binned = joined[f"{by}_b"].to_numpy()
+    limits = _edges(binned, by, edges)
+    rows = []
+    for name in names:
+        difference = (joined[f"{name}_a"] - joined[f"{name}_b"]).to_numpy()
+        known = np.isfinite(difference)
+        for lower, upper in [*zip(limits[:-1], limits[1:], strict=True), (limits[0], limits[-1])]:
+            inside = known & (binned >= lower) & (binned < upper)
+            rows.append({"label": name, "lower": lower, "upper": upper, **_statistics(difference[inside])})
+        rows[-1] |= _slope(binned[inside], difference[inside])
+    return pd.DataFrame(rows)
+
+
+def _edges(values: NDArray[np.float64], by: str, edges: Sequence[float] | None) -> NDArray[np.float64]:
+    known = values[np.isfinite(values)]
+    if edges is None and known.size:
+        shares = np.unique(np.quantile(known, np.linspace(0.0, 1.0, _N_BINS + 1)))
+        # The star of the largest value belongs to the last bin.
+        return np.append(shares[:-1], np.nextafter(shares[-1], np.inf))
+    out = np.asarray([] if edges is None else edges, dtype="float64")
+    inside = known.size and out.size > 1 and bool(((known >= out[0]) & (known < out[-1])).any())
+    if not (inside and np.all(np.diff(out) > 0)):
+        extent = f"{known.min():g} to {known.max():g}" if known.size else "none finite"
+        raise ValueError(
+            f"the edges are {', '.join(f'{edge:g}' for edge in out) or 'none'}, the values of {by} {extent}; at least "
+            "two edges that increase, with stars between them, are required. Give others."
+        )
+    return out
+
+
+def _slope(along: NDArray[np.float64], difference: NDArray[np.float64]) -> dict[str, float]:
+    """Slope of a straight line through the differences, and its error."""
+    if not len(difference):
+        return {"slope": np.nan, "slope_err": np.nan}
+    kept = np.abs(difference - np.median(difference)) <= OUTLIER_SCATTERS * robust_scatter(difference)
+    x, y = along[kept], difference[kept]
+    if len(x) < 3 or np.ptp(x) == 0:
+        return {"slope": np.nan, "slope_err": np.nan}
+    x = x - x.mean()
+    slope = float(x @ y / (x @ x))
+    left = y - y.mean() - slope * x
+    return {"slope": slope, "slope_err": float(np.sqrt(left @ left / (len(x) - 2) / (x @ x)))}
 
 
 def differences(joined: pd.DataFrame, label: str) -> NDArray[np.float64]:

@@ -178,7 +178,11 @@ def test_compare_draws(fitted, survey, tmp_path):
     truth = pd.DataFrame({name: survey[f"true_{name}"].values for name in ("rv", "teff", "logg", "feh")})
     truth.assign(OBSID=survey["obsid"].values).to_csv(tmp_path / "truth.csv", index=False)
     figure = tmp_path / "figure.png"
-    ok("compare", f"{fitted}::lasp", tmp_path / "truth.csv", "--figure", figure)
+    tables = (f"{fitted}::lasp", tmp_path / "truth.csv")
+    shown = ok("compare", *tables, "--by", "teff", "--edges", "4000,6000,13000", "--figure", figure)
+    assert "4000 to 6000" in shown
+    assert "changes along teff" in shown
+    assert "--by teff" in refused("compare", *tables, "--edges", "4000,6000")
     assert figure.read_bytes().startswith(b"\x89PNG")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from specxr.validation import compare, match, recovery_table, robust_scatter
+from specxr.validation import compare, compare_by, match, recovery_table, robust_scatter
 
 
 @pytest.fixture
@@ -109,3 +109,34 @@ def test_recovery_wants_the_same_stars():
     truth = pd.DataFrame({"teff": [4500.0, 4600.0]})
     with pytest.raises(ValueError, match="1 rows of labels and 2 of true ones"):
         recovery_table(truth.iloc[:1].assign(result="converged"), truth)
+
+
+def test_bins_of_temperature_show_a_trend_that_all_stars_together_hide(pair):
+    a, b = pair
+    truth = a["obsid"].map(b.set_index("obsid")["teff"])
+    a["teff"] += 0.05 * (truth - 6000.0)
+    table = compare_by(a, b, edges=(4000.0, 5000.0, 6000.0, 8000.0))
+    rows = table[table["label"] == "teff"]
+    assert rows["n"].tolist() == [*np.histogram(truth, (4000, 5000, 6000, 8000))[0], 1000]
+    np.testing.assert_allclose(rows["median"].iloc[:3], (10 - 75, 10 - 25, 10 + 50), atol=10)
+    assert rows["slope"].iloc[-1] == pytest.approx(0.05, abs=3 * rows["slope_err"].iloc[-1])
+    assert rows["slope_err"].iloc[-1] == pytest.approx(30 / np.sqrt(1000) / truth.std(), rel=0.1)
+    assert rows["slope"].iloc[:-1].isna().all()
+
+
+def test_bins_hold_equal_numbers_unless_their_edges_are_given(pair):
+    rows = compare_by(*pair)
+    assert rows[rows["label"] == "teff"]["n"].iloc[:-1].between(166, 167).all()
+
+
+@pytest.mark.parametrize(
+    ("by", "edges", "message"),
+    [
+        ("vsini", None, "'vsini', which bins"),
+        ("teff", (5000.0, 4000.0), "increase"),
+        ("teff", (9e3, 1e4), "stars between"),
+    ],
+)
+def test_bins_without_stars_are_refused(pair, by, edges, message):
+    with pytest.raises(ValueError, match=message):
+        compare_by(*pair, by, edges)
