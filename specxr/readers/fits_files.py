@@ -26,6 +26,8 @@ from specxr.vocabulary import SPEED_OF_LIGHT, MaskBit
 _T = TypeVar("_T")
 
 _CARD, _MOST = 80, 999  # length of a card of FITS, and the largest number of axes or columns
+_FEW = (b"NAXIS", b"TFIELDS")
+_COUNT = re.compile(rb"(NAXIS\d*|TFIELDS|PCOUNT|GCOUNT) *=[ '+]*(-?)(\d+)")
 
 
 def read_fits(path: Path, max_bytes: int, read: Callable[[fits.HDUList], _T]) -> _T:
@@ -70,11 +72,13 @@ def read_fits(path: Path, max_bytes: int, read: Callable[[fits.HDUList], _T]) ->
 
 
 def _check_counts(content: bytes) -> None:
-    """Refuse numbers of axes and columns beyond those of the standard: astropy counts up to them."""
-    for name in (b"NAXIS   =", b"TFIELDS ="):
-        for place in re.finditer(re.escape(name) + rb"[ '+]*(\d+)", content):
-            if place.start() % _CARD == 0 and int(place[1][:9]) > _MOST:
-                raise ReadError(f"damaged or not FITS: {place[0].decode()}")
+    """Refuse numbers of axes and columns beyond those of the standard, and lengths below zero.
+
+    astropy counts up to the former, and the latter lead it back to an HDU that it has read already, for ever.
+    """
+    for card in _COUNT.finditer(content):
+        if card.start() % _CARD == 0 and (card[2] or (card[1] in _FEW and int(card[3][:9]) > _MOST)):
+            raise ReadError(f"damaged or not FITS: {card[0].decode()}")
 
 
 def _check_sizes(hdus: fits.HDUList, n_bytes: int) -> None:

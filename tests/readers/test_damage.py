@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
-from support.mutations import try_files
+from support.mutations import CARD, header_cards, try_files
 from support.surveys import exposure_hdu, write_apstar, write_aspcapstar, write_desi, write_spec
+
+from specxr.readers.registry import read_files
 
 
 def _spec(path):
@@ -39,3 +41,15 @@ def test_damage_never_moves_a_spectrum(tmp_path, survey, write, n):
     assert n_read + n_refused == n
     assert n_read > 0
     assert n_refused > 0
+
+
+@pytest.mark.parametrize("card", ["NAXIS2", "PCOUNT", "GCOUNT"])
+def test_a_length_below_zero_does_not_lead_back(tmp_path, card):
+    """astropy would read the same HDU again and again, until the memory is full."""
+    file = _spec(tmp_path / "a.fits")
+    content = bytearray(file.read_bytes())
+    places = [i for i in header_cards(content) if content[i : i + 8].strip() == card.encode()]
+    content[places[-1] : places[-1] + CARD] = f"{card:8}= {-99999:>20}".encode().ljust(CARD)
+    file.write_bytes(content)
+    (block,) = read_files("boss", [file])
+    assert [reason for _, reason in block.failures] == [f"damaged or not FITS: {card:8}= {-99999:>20}"]
