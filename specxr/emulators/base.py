@@ -32,8 +32,9 @@ class Emulator(Protocol):
     def flux_and_derivatives(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Flux, shape (star, pixel), and its derivatives by the labels, shape (star, label, pixel).
 
-        Labels are of shape (star, label). Each star is evaluated for itself, to the last bit: see
-        ``kernels.shape`` for the numbers of pixels that BLAS treats alike.
+        The derivatives may be in single precision where the flux is in double. Labels are of shape (star, label). Each
+        star is evaluated for itself, to the last bit: see ``kernels.shape`` for the numbers of pixels that BLAS treats
+        alike.
         """
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from numpy.typing import NDArray
@@ -18,10 +18,26 @@ from torch.nn.functional import pad
 
 from specxr.emulators.arrays import Required
 from specxr.emulators.network import scaled_inputs
+from specxr.kernels.machines.fewer import fewer_stars
 from specxr.kernels.shape import padded
 
+# Sums are taken over fewer training stars where that changes the flux by less than this anywhere within the training
+# labels (typically by a fiftieth of it), and over still fewer for the derivatives, which need not be as accurate.
+_FLUX_ERROR, _DERIVATIVE_ERROR = 1e-5, 3e-4
 # Largest rounding error [flux per unit of a scaled label] of derivatives that are summed in single precision.
 _ROUNDING = 1e-3
+
+
+class _Group(NamedTuple):
+    """Pixels of one gamma: stars about which their functions are, and the weights of these.
+
+    The derivatives have weights of their own for the first of these stars.
+    """
+
+    gamma: float
+    points: Tensor
+    dual: Tensor
+    slopes: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,55 +79,58 @@ class KernelEmulator:
         return tuple(self.bounds)
 
     @cached_property
-    def _products(self) -> tuple[Tensor, list[tuple[float, Tensor, Tensor]], Tensor, Tensor]:
-        """Training labels and, for each gamma, its columns; where each pixel lies among them, and its intercept.
+    def _products(self) -> tuple[list[_Group], Tensor, Tensor]:
+        """The pixels by their gamma; where each pixel lies among them, and its intercept.
 
-        The columns are there twice: for the flux, and for its derivatives. Stars and columns are filled up with zeros
-        to round numbers, see ``kernels.shape``.
+        Stars and pixels are filled up with zeros to round numbers, see ``kernels.shape``.
         """
-        extra = padded(len(self.training)) - len(self.training)
         groups, pixels, start = [], torch.zeros_like(self.gamma, dtype=torch.int64), 0
+        training, dual = self.training.double().cpu(), self.dual.double().cpu()
         for gamma in torch.unique(self.gamma).tolist():
             members = torch.nonzero(self.gamma == gamma)[:, 0]
             width = padded(len(members))
-            dual = pad(self.dual[:, members], (0, width - len(members), 0, extra))
+            order, weights = fewer_stars(
+                training, dual[:, members.cpu()], gamma, (_FLUX_ERROR, _DERIVATIVE_ERROR)
+            )
+            flux, slopes = (
+                pad(w, (0, width - len(members), 0, padded(len(w)) - len(w))).to(self.dual) for w in weights
+            )
+            points = training[order[: len(weights[0])]].to(self.training)
+            points = pad(points, (0, 0, 0, len(flux) - len(points)))
             # Single precision halves the time, unless large weights of both signs leave little of it.
-            rounding = torch.finfo(torch.float32).eps * dual.abs().sum(0).max()
-            groups.append((gamma, dual, dual.float() if rounding < _ROUNDING else dual))
+            rounding = torch.finfo(torch.float32).eps * slopes.abs().sum(0).max()
+            groups.append(_Group(gamma, points, flux, slopes.float() if rounding < _ROUNDING else slopes))
             pixels[members] = start + torch.arange(len(members), device=members.device)
             start += width
         unused = padded(len(pixels)) - len(pixels)
-        return (
-            pad(self.training, (0, 0, 0, extra)),
-            groups,
-            pad(pixels, (0, unused)),
-            pad(self.intercept, (0, unused)),
-        )
+        return groups, pad(pixels, (0, unused)), pad(self.intercept, (0, unused))
 
     def flux(self, labels: Tensor) -> Tensor:
         """Flux, shape (star, pixel)."""
         inputs, _ = scaled_inputs(labels, self.labels, self.centre, self.unit)
-        training, groups, pixels, intercept = self._products
-        distance = (inputs[:, :, None] - training.mT).square().sum(1)
-        flux = [torch.exp(-gamma * distance) @ dual for gamma, dual, _ in groups]
+        groups, pixels, intercept = self._products
+        flux = []
+        for group in groups:
+            distance = (inputs[:, :, None] - group.points.mT).square().sum(1)
+            flux.append(torch.exp(-group.gamma * distance) @ group.dual)
         return torch.cat(flux, dim=1).index_select(1, pixels) + intercept
 
     def flux_and_derivatives(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Flux, shape (star, pixel), and its derivatives by the labels, shape (star, label, pixel)."""
         inputs, slopes = scaled_inputs(labels, self.labels, self.centre, self.unit)
-        training, groups, pixels, intercept = self._products
-        away = inputs[:, :, None] - training.mT  # (star, label, training star)
-        distance = away.square().sum(1, keepdim=True)
-        # d exp(-gamma |t - t_i|^2) / dlabel = -2 gamma (t - t_i) dt/dlabel times itself.
-        factors = -2.0 * away * slopes[:, :, None]
+        groups, pixels, intercept = self._products
         flux, derivatives = [], []
-        for gamma, dual, slope in groups:
-            values = torch.exp(-gamma * distance)
-            flux.append(values[:, 0] @ dual)
-            rows = (gamma * values * factors).to(slope.dtype)
-            derivatives.append((rows.flatten(0, 1) @ slope).reshape(*rows.shape[:2], -1))
+        for gamma, points, dual, weights in groups:
+            away = inputs[:, :, None] - points.mT  # (star, label, training star)
+            values = torch.exp(-gamma * away.square().sum(1))
+            flux.append(values @ dual)
+            # d exp(-gamma |t - t_i|^2) / dlabel = -2 gamma (t - t_i) dt/dlabel times itself.
+            n = len(weights)
+            rows = ((-2.0 * gamma) * slopes)[:, :, None] * away[:, :, :n] * values[:, None, :n]
+            products = rows.to(weights.dtype).flatten(0, 1) @ weights
+            derivatives.append(products.reshape(*rows.shape[:2], -1))
         whole = torch.cat(flux, dim=1).index_select(1, pixels) + intercept
-        return whole, torch.cat(derivatives, dim=2).index_select(2, pixels).to(whole.dtype)
+        return whole, torch.cat(derivatives, dim=2).index_select(2, pixels)
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> KernelEmulator:
         """The emulator in another precision, on another device."""

@@ -86,7 +86,7 @@ class NetworkEmulator:
         flux = torch.addmm(self.biases[-1], rows[:, 0], self.weights[-1])
         # An error of 1e-7 in the derivatives moves labels by far less than their errors.
         slopes = rows[:, 1:].float().flatten(0, 1) @ self._single
-        return flux, slopes.reshape(n_star, n_row - 1, -1).to(flux.dtype)
+        return flux, slopes.reshape(n_star, n_row - 1, -1)
 
     @cached_property
     def _single(self) -> Tensor:

@@ -11,8 +11,10 @@ from scipy.optimize import least_squares
 from support.trained import GRID
 
 from specxr.emulators import default
-from specxr.estimators.emulated.label_fit import LabelFit
+from specxr.estimators.emulated.label_fit import LabelFit, _with_priors
 from specxr.kernels.broadening import convolve
+from specxr.kernels.compiled.shifted import Stars
+from specxr.kernels.least_squares import levenberg_marquardt
 from specxr.kernels.shape import padded
 from specxr.kernels.shift import TAPS, shift_kernel
 from specxr.vocabulary import Result
@@ -106,20 +108,50 @@ def test_the_gradient_is_that_of_automatic_differentiation(fit):
     assert found.cost.sum().item() == pytest.approx(cost(start).item(), rel=1e-12)
 
 
-def test_the_compiled_equations_are_those_in_torch(fit):
-    flux, weight, truth = simulated(fit, 6, 5)
+def begun(fit, flux, weight, start):
+    """Stars for the compiled fit, with a prior on the second parameter, from starts that no template has."""
+    one = torch.ones_like(start)
+    mean, strength = start + 0.1, torch.tensor([0.0, 1e-4, 0.0, 0.0]) * one
+    each = (flux, weight, start, fit.lower * one, fit.upper * one, mean, strength)
+    return Stars(*(tensor.numpy() for tensor in each), np.full(len(flux), -1))
+
+
+def test_the_compiled_fit_is_that_in_torch(fit):
+    flux, weight, truth = simulated(fit, 40, 5)
     used = weight * fit.inside
-    point = fit.inward(truth)
-    point[0, 0], point[1, 0] = 0.0, 3.0  # kernels of one tap
-    star = torch.tensor([3, 0, 0, 5])
-    compiled, wanted = (
-        fit._equations(point[star], flux, used, star),
-        fit.linearise(point[star], flux[star], used[star]),
-    )
+    flux[3] = torch.nan
+    start = fit.inward(truth)
+    start[0, 0], start[1, 0] = 0.0, 3.0  # kernels of one tap
+    start[:, 1] = (start[:, 1] + 100.0).clamp(max=fit.upper[1])
+    stars = begun(fit, flux, used, start)
+    mean, strength = torch.from_numpy(stars.mean), torch.from_numpy(stars.strength)
+
+    def evaluate(parameters, star):
+        point = fit.linearise(parameters, flux[star], used[star])
+        return _with_priors(point, parameters, mean[star], strength[star])
+
+    found = fit._descend(stars)
+    wanted = levenberg_marquardt(evaluate, torch.arange(40), start, fit.lower, fit.upper, lanes=64)
+    np.testing.assert_array_equal(found.result, wanted.result)
+    assert set(found.result.tolist()) == {int(Result.CONVERGED), int(Result.NON_FINITE)}
+    assert (found.n_iter == wanted.n_iter).double().mean() > 0.9  # rounding may decide on the last step
+    ended = found.result == 0
+    torch.testing.assert_close(found.cost[ended], wanted.cost[ended], rtol=1e-9, atol=0)
+    point = evaluate(found.parameters, torch.arange(40))
     for name in ("cost", "gradient", "hessian", "extra"):
-        expected = getattr(wanted, name)
-        tolerance = {"rtol": 1e-12, "atol": 1e-12 * float(expected.abs().max())}
-        torch.testing.assert_close(getattr(compiled, name), expected, **tolerance)
+        own, expected = getattr(found, name)[ended], getattr(point, name)[ended]
+        scale = expected.abs().amax(0, keepdim=True)
+        torch.testing.assert_close(own / scale, expected / scale, rtol=0, atol=1e-9)
+
+
+def test_a_known_template_saves_its_evaluation_only(fit):
+    flux, weight, _ = simulated(fit, 30, 12)
+    own = torch.arange(30)  # each star begins at the template of its number
+    start = torch.cat((torch.zeros_like(own)[:, None].to(flux), fit._candidates[own]), dim=1)
+    stars = begun(fit, flux, weight * fit.inside, start)
+    known, unknown = fit._descend(stars._replace(template=own.numpy())), fit._descend(stars)
+    np.testing.assert_array_equal(known.n_iter, unknown.n_iter)
+    torch.testing.assert_close(known.parameters, unknown.parameters, rtol=1e-9, atol=1e-9)
 
 
 def test_the_matrix_is_the_gauss_newton_one(fit):

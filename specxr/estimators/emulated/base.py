@@ -73,7 +73,7 @@ class Emulated(Trained):
     mask_bits: int | str = int(LEFT_OUT)
 
     # Changes whenever the labels of the same options and model may change.
-    code_version: ClassVar[str] = "3"
+    code_version: ClassVar[str] = "4"
     emulator_type: ClassVar[type[TrainedEmulator]]
 
     def __post_init__(self) -> None:

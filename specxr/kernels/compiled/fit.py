@@ -215,7 +215,8 @@ def _least(polynomial: Array, sqrt_weight: Array) -> float:
 
 
 @inlined
-def _all_finite(gradient: Array, hessian: Array) -> bool:
+def all_finite(gradient: Array, hessian: Array) -> bool:
+    """Whether all numbers of both are finite."""
     for i in range(len(gradient)):
         if not math.isfinite(gradient[i]):
             return False
@@ -253,7 +254,7 @@ def descend_lm(model: CompiledModel, jobs: Jobs, space: Workspace, out: Solution
                 fill_derivatives(model.emulator, space.template)
                 fill_gradient(model.basis, space.template.derivatives, weight, space.shape, new_gradient)
                 fill_hessian(model.basis, space.shape, new_hessian)
-                accepted = finite = _all_finite(new_gradient, new_hessian)
+                accepted = finite = all_finite(new_gradient, new_hessian)
             if accepted:
                 cost, least = new_cost, _least(space.shape.polynomial, weight)
                 for i in range(n):
