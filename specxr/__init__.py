@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from specxr.inference import infer
     from specxr.runs import cluster
     from specxr.runs.driver import run
+    from specxr.runs.names import delete_run, rename_run
     from specxr.runs.report import report
     from specxr.spectra.grid import Grid
     from specxr.spectra.line_spread import LineSpread
@@ -57,6 +58,7 @@ _DOORS = {
     "Payne": "specxr.estimators.emulated.payne",
     "calibrate": "specxr.calibration.floors",
     "compare": "specxr.validation.comparison",
+    "delete_run": "specxr.runs.names",
     "from_specutils": "specxr.cubes.specutils_bridge",
     "infer": "specxr.inference",
     "ingest": "specxr.cubes.ingestion",
@@ -68,6 +70,7 @@ _DOORS = {
     "open_estimator": "specxr.estimators.registry",
     "open_labels": "specxr.cubes.store",
     "read_table": "specxr.cubes.tables",
+    "rename_run": "specxr.runs.names",
     "report": "specxr.runs.report",
     "resample": "specxr.transforms.resample",
     "run": "specxr.runs.driver",
@@ -103,6 +106,7 @@ __all__ = [  # noqa: F822
     "calibration",
     "cluster",
     "compare",
+    "delete_run",
     "emulators",
     "from_specutils",
     "galaxy",
@@ -118,6 +122,7 @@ __all__ = [  # noqa: F822
     "plotting",
     "published",
     "read_table",
+    "rename_run",
     "report",
     "resample",
     "run",

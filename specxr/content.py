@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -58,6 +59,11 @@ def fingerprint_of_file(arrays: Mapping[str, Any], attributes: Mapping[str, Any]
 def short_fingerprint(*parts: object) -> str:
     """The first sixteen digits of `fingerprint`."""
     return fingerprint(*parts)[:_SHORT]
+
+
+def timestamp() -> str:
+    """Time of this moment in UTC, to the second, as ISO 8601 has it."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def by_reference(opener: Callable[[str], _T], source: str, content: _T) -> tuple[Any, ...]:

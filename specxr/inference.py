@@ -13,8 +13,9 @@ import dask.array as da
 import numpy as np
 import torch
 import xarray as xr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from specxr.cubes.choice import chosen_stars
 from specxr.cubes.schema import as_cube, check_ivar, grid_of, with_ivar
 from specxr.estimators.base import Block, Estimator, Output
 from specxr.spectra.grid import Grid
@@ -28,13 +29,22 @@ from specxr.vocabulary import (
     START,
     START_INPUTS,
     WAVELENGTH,
+    fill_value,
 )
+
+_CHOSEN = "chosen"  # variable of a block: whether a star is fitted
 
 
 def infer(
-    cube: xr.Dataset, estimator: Estimator, start: xr.Dataset | None = None, *, spectra: bool = False
+    cube: xr.Dataset,
+    estimator: Estimator,
+    start: xr.Dataset | None = None,
+    *,
+    stars: ArrayLike | None = None,
+    spectra: bool = False,
+    merge: bool = False,
 ) -> xr.Dataset:
-    """Infer labels of all stars of a cube.
+    """Infer labels of the stars of a cube.
 
     Nothing is computed before the values are needed (``.compute()``, ``specxr.write_labels``); each block of stars is
     then fitted once, whatever the scheduler. A cube in memory is fitted at once.
@@ -47,9 +57,14 @@ def infer(
         The method, for example ``specxr.LASP()``.
     start : Dataset, optional
         Labels of another run on the same stars (``teff``, ``logg``, ``feh``) with which the fits begin.
+    stars : array_like, optional
+        The stars to fit: a boolean for each star, such as ``cube["snr_g"] > 10``, or obsids. The others have no
+        labels, and their result is ``not_fitted``. Without it, all stars are fitted.
     spectra : bool, optional
         Give the model spectra as well: ``model(star, wavelength)`` in units of the observed flux, and ``used``, 1
         where a pixel was used.
+    merge : bool, optional
+        Give the cube with the labels in it, instead of the labels alone.
 
     Returns
     -------
@@ -59,8 +74,8 @@ def infer(
     Raises
     ------
     ValueError
-        The cube is not valid, the estimator cannot work on its grid or has no use for `start`, or `start` is of other
-        stars.
+        The cube is not valid, the estimator cannot work on its grid or has no use for `start`, `start` is of other
+        stars, or the cube has variables of the names of the labels that were to be merged with it.
     """
     cube = as_cube(cube)
     check_estimator(estimator)
@@ -68,18 +83,33 @@ def infer(
     estimator.check(grid)
     check_inputs(cube, estimator, start is not None)
     # Coordinates would be copied into every task of the graph; they are put back outside of it.
-    pixels = with_ivar(cube)[list(SPECTRA)].drop_vars([name for name in cube.coords]).drop_attrs()
+    pixels = with_ivar(cube)[list(SPECTRA)]
+    pixels = pixels.drop_vars(list(pixels.coords)).drop_attrs()
     pixels = pixels.assign({name: cube[name].variable for name in cube_inputs(estimator)})
     if start is not None:
         pixels = pixels.assign(_starts(cube, start))
+    if stars is not None:
+        pixels = pixels.assign({_CHOSEN: (STAR, chosen_stars(cube, stars))})
     if pixels.chunks:
-        pixels = pixels.chunk({WAVELENGTH: -1, STAR: pixels.chunksizes[STAR]})
+        pixels = pixels.chunk({WAVELENGTH: -1, STAR: pixels["flux"].chunksizes[STAR]})
         template = _template(pixels, estimator, spectra)
         options = {"estimator": estimator, "grid": grid, "spectra": spectra}
         labels = xr.map_blocks(_infer_block, pixels, kwargs=options, template=template)
     else:
         labels = _infer_block(pixels, estimator, grid, spectra)
-    return _annotate(labels, cube, estimator, spectra)
+    labels = _annotate(labels, cube, estimator, spectra)
+    return _merged(cube, labels) if merge else labels
+
+
+def _merged(cube: xr.Dataset, labels: xr.Dataset) -> xr.Dataset:
+    """The cube with labels in it; neither takes the place of the other."""
+    twice = sorted(str(name) for name in labels.data_vars if name in cube.variables)
+    if twice:
+        raise ValueError(
+            f"the cube has variables of the names of labels ({', '.join(twice)}); other names are required to merge "
+            f"them. Rename them first: cube.rename({twice[0]}='{twice[0]}_before'), or leave merge=True out."
+        )
+    return cube.assign(labels.variables).assign_attrs(labels.attrs | cube.attrs)
 
 
 def check_estimator(estimator: object) -> None:
@@ -172,17 +202,46 @@ def declare(cube: xr.Dataset, estimator: Estimator, spectra: bool = False) -> xr
 def _infer_block(pixels: xr.Dataset, estimator: Estimator, grid: Grid, spectra: bool) -> xr.Dataset:
     flux, ivar, mask = (pixels[name].transpose(STAR, WAVELENGTH).values for name in SPECTRA)
     inputs = {name: pixels[name].values for name in estimator.inputs if name in pixels}
-    values = fit_block(Block(grid, flux, ivar, mask, inputs), estimator, spectra)
+    chosen = pixels[_CHOSEN].values if _CHOSEN in pixels else None
+    values = fit_block(Block(grid, flux, ivar, mask, inputs), estimator, spectra, chosen)
     return xr.Dataset({o.name: (o.dims, values[o.name]) for o in _outputs(estimator, spectra)})
 
 
-def fit_block(block: Block, estimator: Estimator, spectra: bool = False) -> dict[str, NDArray[Any]]:
-    """Fit one block with one thread of torch, and check what came back against the declaration."""
+def fit_block(
+    block: Block, estimator: Estimator, spectra: bool = False, chosen: NDArray[np.bool_] | None = None
+) -> dict[str, NDArray[Any]]:
+    """Fit one block with one thread of torch, and check what came back against the declaration.
+
+    Of a block of which only some stars are chosen, shape (star,), the others have the fill values of the vocabulary.
+    """
+    if chosen is not None and not chosen.all():
+        return _fit_some(block, estimator, spectra, chosen)
     with _one_torch_thread():
         values = estimator.estimate(block, spectra)
     n_star, n_wavelength = block.flux.shape
     sizes = _sizes({STAR: n_star, WAVELENGTH: n_wavelength}, estimator)
     return {o.name: _checked(values, o, sizes, estimator) for o in _outputs(estimator, spectra)}
+
+
+def _fit_some(
+    block: Block, estimator: Estimator, spectra: bool, chosen: NDArray[np.bool_]
+) -> dict[str, NDArray[Any]]:
+    values = unfitted(estimator, spectra, {STAR: chosen.size, WAVELENGTH: block.flux.shape[1]})
+    if chosen.any():
+        inputs = {name: column[chosen] for name, column in block.inputs.items()}
+        some = Block(block.grid, block.flux[chosen], block.ivar[chosen], block.mask[chosen], inputs)
+        for name, array in fit_block(some, estimator, spectra).items():
+            values[name][chosen] = array
+    return values
+
+
+def unfitted(estimator: Estimator, spectra: bool, cube: Mapping[Any, int]) -> dict[str, NDArray[Any]]:
+    """Outputs of stars that are not fitted: the fill values of the vocabulary; `cube` has the sizes."""
+    sizes = _sizes(cube, estimator)
+    return {
+        o.name: np.full([sizes[d] for d in o.dims], fill_value(o.name, np.dtype(o.dtype)), o.dtype)
+        for o in _outputs(estimator, spectra)
+    }
 
 
 def _checked(

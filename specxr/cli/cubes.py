@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from specxr.cli.options import Cube, Overwrite, Workers
 from specxr.cli.progress import progress_bar
+from specxr.cli.runs import show_runs
 
 _MEND = (
     "Restore spectra from a copy or with `specxr ingest --overwrite`; call `specxr infer` again for labels."
@@ -133,15 +133,11 @@ def info(
 
 def _show(cube: str) -> None:
     """Print what is in a cube."""
-    from specxr.cubes.store import list_runs, open_cube, open_labels
+    from specxr.cubes.store import open_cube
 
-    spectra, runs = open_cube(cube), list_runs(cube)
-    console = Console()
-    console.print(_cube_table(cube, spectra))
-    if runs:
-        console.print(_runs_table({name: open_labels(cube, name) for name in runs}))
-    else:
-        console.print("no labels yet; `specxr infer` makes them")
+    Console().print(_cube_table(cube, open_cube(cube)))
+    typer.echo()
+    show_runs(cube)
 
 
 def _check(cube: str) -> None:
@@ -199,20 +195,4 @@ def _cube_table(path: str, cube: Any) -> Table:
     table = Table(box=None, show_header=False)
     for name, value in rows.items():
         table.add_row(name, escape(str(value)))
-    return table
-
-
-def _runs_table(labels: dict[str, Any]) -> Table:
-    """One row for each run: its estimator, and the number of stars for each result code that occurs."""
-    from specxr.vocabulary import Result
-
-    codes = {name: run["result"].values for name, run in labels.items()}
-    present = [result for result in Result if any((values == result).any() for values in codes.values())]
-    table = Table("run", "estimator", box=box.SIMPLE)
-    for result in present:
-        table.add_column(result.name.lower(), justify="right")
-    for name, run in labels.items():
-        ending = "" if run.attrs.get("complete", True) else " (not complete)"
-        counts = (f"{int((codes[name] == result).sum()):,}" for result in present)
-        table.add_row(escape(name) + ending, escape(str(run.attrs.get("estimator", ""))), *counts)
     return table

@@ -8,7 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from specxr.cli.options import QUARANTINE, Cube, Options, Overwrite, RunName, Workers, parse_options
+from specxr.cli.options import (
+    QUARANTINE,
+    Cube,
+    ObsidFile,
+    Options,
+    Overwrite,
+    RunName,
+    Where,
+    Workers,
+    chosen,
+    parse_options,
+)
 from specxr.cli.progress import run_progress, tally
 
 
@@ -28,6 +39,8 @@ def infer(
             metavar="RUN", help="Begin the fits with the labels of this run (lasp).", show_default=False
         ),
     ] = None,
+    where: Where = None,
+    obsid: ObsidFile = None,
     spectra: Annotated[bool, typer.Option("--spectra", help="Write the model spectra as well.")] = False,
     workers: Workers = None,
     device: Annotated[str, typer.Option(metavar="cpu|cuda", help="The device that computes.")] = "cpu",
@@ -44,7 +57,7 @@ def infer(
     ] = 60.0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Infer labels of all stars of a cube, beside the spectra. Called again, it continues where it was stopped."""
+    """Infer labels of the stars of a cube, beside the spectra. Called again, it continues where it was stopped."""
     from specxr.cubes.processes import check_limits
 
     check_limits(workers or 0)  # before the libraries, which fail in words of their own
@@ -61,11 +74,11 @@ def infer(
     method = open_estimator(estimator, **{"device": device, **parse_options(option)})
     name = name or type(method).__name__.lower()
     check_run_name(name)
-    open_cube(cube)
+    stars = chosen(open_cube(cube), where, obsid)
     # Trained methods have emulators of their own, whose accuracy `specxr models info` shows.
     if about := getattr(getattr(method, "emulator", None), "about", ""):
         typer.echo(f"emulator {about}")
-    settings = {"name": name, "start": start, "spectra": spectra, "overwrite": overwrite}
+    settings = {"name": name, "start": start, "stars": stars, "spectra": spectra, "overwrite": overwrite}
     with dask.config.set({"specxr.wait": wait}):
         summary = _fit(cube, method, settings, workers, scheduler)
     if summary.n_fitted:

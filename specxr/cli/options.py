@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +20,24 @@ Workers = Annotated[
     typer.Option(min=1, help="Number of processes; by default one for each core.", show_default=False),
 ]
 
+Where = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CONDITION",
+        help="Only stars that meet a condition on their variables, such as \"snr_g > 10 and subclass == 'A0'\".",
+        show_default=False,
+    ),
+]
+ObsidFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--obsid",
+        metavar="FILE",
+        help="Only stars of a list: a text with one obsid in each line, or a table with that column.",
+        show_default=False,
+    ),
+]
+
 QUARANTINE = 3  # exit code of a run that ended with blocks in quarantine
 
 Options = Annotated[
@@ -31,6 +50,29 @@ Options = Annotated[
         show_default=False,
     ),
 ]
+
+
+def chosen(cube: Any, where: str | None, obsid: Path | None, variables: Any = None) -> Any:
+    """A boolean for each star of a cube, from --where and --obsid; None where neither is given.
+
+    The condition may name what is in `variables`, by default the variables of the cube.
+    """
+    import numpy as np
+
+    from specxr.cubes import choice
+
+    if where is None and obsid is None:
+        return None
+    stars = np.ones(cube.sizes["star"], dtype=bool)
+    if where is not None:
+        stars &= choice.where(cube if variables is None else variables, where)
+    if obsid is not None:
+        stars &= choice.chosen_stars(cube, choice.read_obsids(obsid))
+    if not stars.any():
+        raise ValueError(
+            f"none of the {stars.size:,} stars meets {where or obsid}; at least one is required. Choose other stars."
+        )
+    return stars
 
 
 def parse_options(items: Sequence[str] | None) -> dict[str, Any]:

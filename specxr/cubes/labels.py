@@ -9,6 +9,7 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
+from specxr.content import timestamp
 from specxr.cubes.layout import Layout
 from specxr.cubes.store import array_of, dims_of, encoded, write_unit
 from specxr.vocabulary import IDENTITY, STAR, fill_value
@@ -36,7 +37,7 @@ def declare_labels(cube: zarr.Group, run: str, labels: xr.Dataset, n_stars: int,
     labels, encoding = encoded(labels, Layout(star_chunk), rows)
     for name in rows:
         encoding[name]["fill_value"] = fill_value(str(name), labels.variables[name].dtype)
-    labels.assign_attrs(complete=False).to_zarr(
+    labels.assign_attrs(complete=False, date=timestamp()).to_zarr(
         group.store, group=group.path, mode="a", consolidated=False, encoding=encoding
     )
     # A group keeps its attributes as they were when it was opened: this one was opened before they were written.

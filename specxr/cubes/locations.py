@@ -327,6 +327,23 @@ def _publish(url: str, draft: str) -> None:
     _remove(draft)
 
 
+def move_store(old: PathLike, new: PathLike) -> None:
+    """Move a store to a place where nothing is, on the same disk or in the same bucket."""
+    if is_url(new):
+        _publish(os.fspath(new), os.fspath(old))
+    else:
+        Path(old).rename(new)
+
+
+def remove_store(path: PathLike) -> None:
+    """Remove all files or objects of a store."""
+    if is_url(path):
+        _remove(path)
+    else:
+        _check_removable(Path(path))
+        shutil.rmtree(path)
+
+
 def _remove(path: PathLike) -> None:
     if not is_url(path):
         shutil.rmtree(path, ignore_errors=True)

@@ -15,6 +15,7 @@ import zarr
 from dask.system import CPU_COUNT
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from specxr.content import timestamp
 from specxr.cubes.group import open_group
 from specxr.cubes.integers import with_integers
 from specxr.cubes.integrity import STARS_WRITTEN
@@ -131,7 +132,7 @@ def write_labels(path: PathLike, labels: xr.Dataset, run: str, *, overwrite: boo
     # Drafted beside the store: Zarr warns of what it does not know inside, were this process killed.
     beside = os.path.dirname(os.fspath(path).rstrip("/")) or "."
     with staged(join(path, "labels", run), overwrite, folder=beside) as draft:
-        _write(labels.assign_attrs(complete=True), draft, layout, rows)
+        _write(labels.assign_attrs(complete=True, date=timestamp()), draft, layout, rows)
         open_group(path, "r+").require_group("labels")
 
 

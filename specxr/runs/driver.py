@@ -13,9 +13,10 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from distributed import Client
+from numpy.typing import ArrayLike
 
 from specxr.cubes.labels import check_aligned
 from specxr.cubes.locations import readable, reported
@@ -41,18 +42,25 @@ MAX_PICKLE = 100_000  # bytes of an estimator, which travels with every task
 _ANSWER_SECONDS = 5.0  # to fetch the answer of a block that is done
 
 
+class RunSettings(TypedDict, total=False):
+    """What `run` fits beside the estimator's own options, and what it writes; see there."""
+
+    start: str | None
+    stars: ArrayLike | None
+    spectra: bool
+
+
 def run(
     store: str | os.PathLike[str],
     estimator: Estimator,
     *,
     name: str,
-    start: str | None = None,
-    spectra: bool = False,
     client: Client | None = None,
     overwrite: bool = False,
     progress: Callable[[Summary], None] | None = None,
+    **what: Unpack[RunSettings],
 ) -> Summary:
-    """Fit all stars of a cube and write the labels beside them, block by block; call again to continue.
+    """Fit the stars of a cube and write the labels beside them, block by block; call again to continue.
 
     Blocks are the chunks (shards) of the cube. A ledger beside the labels records what is done, so that nothing is
     fitted twice, whatever was killed. A block that fails three times is put in quarantine; the others go on.
@@ -66,11 +74,6 @@ def run(
         opened from a file and is not made in this process.
     name : str
         Name of the run; ``specxr.open_labels(store, name)`` opens its labels.
-    start : str, optional
-        Name of another run of this cube, whose Teff, logg and [Fe/H] the fits start from.
-    spectra : bool, optional
-        Whether the model spectra are written as well: ``model(star, wavelength)`` and ``used``. They are as large as
-        the cube.
     client : distributed.Client, optional
         Client of the cluster whose workers fit. Without it, up to 2,000 stars are fitted in this process. For more,
         one process for each core of this machine is started (`specxr.cluster.local`); a script then calls this under
@@ -79,6 +82,14 @@ def run(
         Whether a run of this name is replaced; it is removed when the new one starts.
     progress : callable, optional
         Function that is called with a `Summary` at the start and after each block.
+    start : str, optional
+        Name of another run of this cube, whose Teff, logg and [Fe/H] the fits start from.
+    stars : array_like, optional
+        The stars to fit: a boolean for each star of the cube, such as ``cube["snr_g"] > 10``, or obsids. The others
+        have no labels, and their result is ``not_fitted``. Without it, all stars are fitted.
+    spectra : bool, optional
+        Whether the model spectra are written as well: ``model(star, wavelength)`` and ``used``. They are as large as
+        the cube.
 
     Returns
     -------
@@ -107,17 +118,17 @@ def run(
     cube = open_cube(this.path)
     check_estimator(estimator)
     estimator.check(grid_of(cube))
-    check_inputs(cube, estimator, start is not None)
+    check_inputs(cube, estimator, what.get("start") is not None)
     _check_travels(estimator)
     check_free(this.path, "stars")
     with hold(this.path, this.lock) as lock:
         with readable(this.path):
-            planned = plan(this, cube, estimator, start=start, spectra=spectra, overwrite=overwrite)
+            planned = plan(this, cube, estimator, overwrite=overwrite, **what)
         waiting = planned.waiting
         if not waiting:
             return _finish(this, summarise(this, planned.records))
         with _place(client, estimator, waiting, lock) as place:
-            labels = declare(cube, estimator, spectra)
+            labels = declare(cube, estimator, planned.header.spectra)
             offer = place.offer()
             expected = forecast(this.path, cube, labels, waiting, offer)
             with reported(this.path):
@@ -147,9 +158,17 @@ def _place(
 
 
 def _tasks(run: Run, planned: Plan) -> list[Task]:
-    header = planned.header
+    header, chosen = planned.header, planned.chosen
     return [
-        Task(run, header.token, header.grid_fingerprint, record, header.start, header.spectra)
+        Task(
+            run,
+            header.token,
+            header.grid_fingerprint,
+            record,
+            header.start,
+            header.spectra,
+            None if chosen is None else chosen[record.star_start : record.star_stop].tobytes(),
+        )
         for record in planned.waiting
     ]
 

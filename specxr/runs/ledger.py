@@ -184,6 +184,14 @@ def run_fingerprint(estimator_fingerprint: str, start: str, spectra: bool) -> st
     return estimator_fingerprint + (f" from {start}" if start else "") + (" with spectra" if spectra else "")
 
 
-def block_fingerprint(estimator_fingerprint: str, grid_fingerprint: str, obsid: NDArray[np.int64]) -> str:
-    """Content hash of what decides the labels of a block: the estimator, the grid and the identity of the stars."""
-    return short_fingerprint(estimator_fingerprint, grid_fingerprint, np.asarray(obsid, dtype="<i8"))
+def block_fingerprint(
+    estimator_fingerprint: str,
+    grid_fingerprint: str,
+    obsid: NDArray[np.int64],
+    chosen: NDArray[np.bool_] | None = None,
+) -> str:
+    """Content hash of what decides the labels of a block: the estimator, the grid and the stars that are fitted."""
+    identity = short_fingerprint(estimator_fingerprint, grid_fingerprint, np.asarray(obsid, dtype="<i8"))
+    if chosen is None or chosen.all():
+        return identity
+    return short_fingerprint(identity, np.asarray(chosen, dtype="u1"))

@@ -12,8 +12,9 @@ from uuid import uuid4
 import numpy as np
 import xarray as xr
 import zarr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from specxr.cubes.choice import chosen_stars
 from specxr.cubes.labels import check_aligned
 from specxr.cubes.schema import grid_of
 from specxr.cubes.store import write_unit
@@ -40,12 +41,15 @@ class Plan:
         Whether the run begins, rather than continues.
     lost : sequence of BlockRecord
         Records of the blocks that were done, and whose labels are lost or damaged since.
+    chosen : ndarray of bool, shape (star,), optional
+        The stars that are fitted; None where all are.
     """
 
     header: Header
     records: list[BlockRecord]
     begins: bool
     lost: Sequence[BlockRecord] = ()
+    chosen: NDArray[np.bool_] | None = None
 
     @property
     def waiting(self) -> list[BlockRecord]:
@@ -53,8 +57,31 @@ class Plan:
         return [record for record in self.records if record.state != ledger.DONE]
 
 
+@dataclass(frozen=True)
+class _Stars:
+    """Identity of the stars of a cube, and which of them are fitted."""
+
+    obsid: NDArray[np.int64]
+    chosen: NDArray[np.bool_] | None
+
+    def fingerprint(self, header: Header, record: BlockRecord) -> str:
+        """Content hash of what decides the labels of a block."""
+        stars = slice(record.star_start, record.star_stop)
+        chosen = None if self.chosen is None else self.chosen[stars]
+        return ledger.block_fingerprint(
+            header.estimator_fingerprint, header.grid_fingerprint, self.obsid[stars], chosen
+        )
+
+
 def plan(
-    run: Run, cube: xr.Dataset, estimator: Estimator, *, start: str | None, spectra: bool, overwrite: bool
+    run: Run,
+    cube: xr.Dataset,
+    estimator: Estimator,
+    *,
+    start: str | None = None,
+    stars: ArrayLike | None = None,
+    spectra: bool = False,
+    overwrite: bool = False,
 ) -> Plan:
     """Decide what a run has to do; nothing is changed.
 
@@ -68,6 +95,8 @@ def plan(
         Estimator of the labels.
     start : str or None
         Name of the run whose labels the fits start from.
+    stars : array_like, optional
+        The stars to fit: a boolean for each star of the cube, or obsids; all by default.
     spectra : bool
         Whether the model spectra are written as well.
     overwrite : bool
@@ -76,12 +105,17 @@ def plan(
     Raises
     ------
     ValueError
-        The run was begun with another estimator or other stars, the start lacks labels, or the chunks of the cube are
-        not aligned.
+        The run was begun with another estimator or other stars, no star is chosen, the start lacks labels, or the
+        chunks of the cube are not aligned.
     FileExistsError
         There are labels of this name that no run made.
     """
-    obsid = np.asarray(cube["obsid"].values)
+    chosen = None if stars is None else chosen_stars(cube, stars)
+    if chosen is not None and not chosen.any():
+        raise ValueError(
+            f"none of the {chosen.size:,} stars is chosen; at least one is required. Choose other stars."
+        )
+    identity = _Stars(np.asarray(cube["obsid"].values), chosen)
     header = _header(run, cube, estimator, start, spectra)
     check_aligned(run.cube, header.stars_per_block)
     if start is not None:
@@ -89,8 +123,8 @@ def plan(
     begun = None if overwrite or not run.exists else run.read_header()
     if begun is None:
         _check_no_labels(run, overwrite)
-        return Plan(header, _records(header, obsid, []), begins=True)
-    done = _done(run, begun, header, obsid)
+        return Plan(header, _records(header, identity, []), begins=True, chosen=chosen)
+    done = _done(run, begun, header, identity)
     lost = run.damaged(done)
     for record in lost:
         _LOG.info(
@@ -98,7 +132,7 @@ def plan(
         )
         done.remove(record)
     header = replace(header, token=begun.token, stars_per_block=begun.stars_per_block)
-    return Plan(header, _records(header, obsid, done), begins=False, lost=lost)
+    return Plan(header, _records(header, identity, done), begins=False, lost=lost, chosen=chosen)
 
 
 def _header(run: Run, cube: xr.Dataset, estimator: Estimator, start: str | None, spectra: bool) -> Header:
@@ -153,7 +187,7 @@ def _check_start(run: Run, start: str, n_stars: int) -> None:
         )
 
 
-def _done(run: Run, begun: Header, now: Header, obsid: NDArray[np.int64]) -> list[BlockRecord]:
+def _done(run: Run, begun: Header, now: Header, stars: _Stars) -> list[BlockRecord]:
     """Records of the blocks that are done, if the run was begun with the same estimator and the same stars."""
     refusal = f"{run} was begun with "
     advice = (
@@ -171,10 +205,10 @@ def _done(run: Run, begun: Header, now: Header, obsid: NDArray[np.int64]) -> lis
         )
     done = run.read_ledger().done
     for record in done:
-        if record.fingerprint != _fingerprint(begun, obsid, record):
+        if record.fingerprint != stars.fingerprint(begun, record):
             raise ValueError(
-                f"{refusal}other stars {record.star_start:,} to {record.star_stop:,}: their obsid has changed since; "
-                f"the same stars in the same order are required. {advice}"
+                f"{refusal}other stars {record.star_start:,} to {record.star_stop:,}: their obsid, or the choice of "
+                f"stars (--where, --obsid), has changed since; the same stars in the same order are required. {advice}"
             )
     return done
 
@@ -196,7 +230,7 @@ def _as_stored(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _records(header: Header, obsid: NDArray[np.int64], done: Iterable[BlockRecord]) -> list[BlockRecord]:
+def _records(header: Header, stars: _Stars, done: Iterable[BlockRecord]) -> list[BlockRecord]:
     """Records of all blocks: those that are done as they are, the others as if they had never been tried.
 
     A last block that has grown since it was done is fitted again as a whole, because its chunk has one writer.
@@ -204,11 +238,6 @@ def _records(header: Header, obsid: NDArray[np.int64], done: Iterable[BlockRecor
     kept = {(record.star_start, record.star_stop): record for record in done}
     return [
         kept.get((block.star_start, block.star_stop))
-        or replace(block, fingerprint=_fingerprint(header, obsid, block))
+        or replace(block, fingerprint=stars.fingerprint(header, block))
         for block in header.blocks
     ]
-
-
-def _fingerprint(header: Header, obsid: NDArray[np.int64], record: BlockRecord) -> str:
-    stars = obsid[record.star_start : record.star_stop]
-    return ledger.block_fingerprint(header.estimator_fingerprint, header.grid_fingerprint, stars)

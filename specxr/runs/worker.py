@@ -51,6 +51,8 @@ class Task:
         Name of the run whose labels the fits start from.
     spectra : bool, optional
         Whether the model spectra are written as well.
+    chosen : bytes, optional
+        A byte for each star of the block, 1 where it is fitted; None where all are.
     """
 
     run: Run
@@ -59,6 +61,7 @@ class Task:
     record: BlockRecord
     start: str = ""
     spectra: bool = False
+    chosen: bytes | None = None
 
 
 def run_task(task: Task, estimator: Estimator) -> BlockRecord:
@@ -93,9 +96,10 @@ def _fit(task: Task, estimator: Estimator, record: BlockRecord) -> BlockRecord:
     if known is not None and known.state == ledger.DONE and known.fingerprint == record.fingerprint:
         return known  # Dask repeats a task whose worker died after it was done
     clock = [time.perf_counter()]
-    block = _read(task, estimator)
+    chosen = None if task.chosen is None else np.frombuffer(task.chosen, dtype=bool)
+    block = _read(task, estimator, nothing=chosen is not None and not chosen.any())
     clock.append(time.perf_counter())
-    labels = fit_block(block, estimator, task.spectra)
+    labels = fit_block(block, estimator, task.spectra, chosen)
     clock.append(time.perf_counter())
     # A fit takes long enough for the run to be replaced meanwhile: the token is read after it.
     if run.ledger.attrs["token"] != task.token:
@@ -121,9 +125,12 @@ def _fit(task: Task, estimator: Estimator, record: BlockRecord) -> BlockRecord:
     return done
 
 
-def _read(task: Task, estimator: Estimator) -> Block:
-    """Spectra of a block, and the variables of its stars that the estimator reads."""
+def _read(task: Task, estimator: Estimator, nothing: bool) -> Block:
+    """Spectra of a block, and the variables of its stars that the estimator reads; of no star, where it needs none."""
     grid = _grid(task.run.path, task.grid_fingerprint)
+    if nothing:
+        none = np.empty((0, grid.wavelength.size), "f4")
+        return Block(grid, none, none, none.astype("u2"))
     stars = slice(task.record.star_start, task.record.star_stop)
     flux, ivar, mask = (task.run.read_spectra(name, stars) for name in SPECTRA)
     inputs = {name: task.run.read_spectra(name, stars) for name in cube_inputs(estimator)}

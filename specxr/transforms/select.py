@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from specxr.cubes.choice import places_of
 from specxr.cubes.schema import as_cube
 from specxr.transforms.blocks import with_step
 from specxr.vocabulary import STAR, WAVELENGTH
@@ -40,7 +41,7 @@ def select(
     steps = []
     out = cube
     if stars is not None:
-        index = _stars(cube, np.asarray(stars))
+        index = places_of(cube, stars)
         out = out.isel({STAR: index})
         steps.append(f"{index.size} of {cube.sizes[STAR]} stars")
     if wavelength is not None:
@@ -57,30 +58,3 @@ def select(
     out = out.assign_attrs(history=with_step(cube, f"specxr.transforms.select: {', '.join(steps) or 'all'}"))
     as_cube(out)
     return out
-
-
-def _stars(cube: xr.Dataset, stars: NDArray[np.generic]) -> NDArray[np.int64]:
-    """Places of stars that are chosen by booleans or by obsids."""
-    n_stars = cube.sizes[STAR]
-    if stars.dtype.kind == "b":
-        if stars.shape != (n_stars,):
-            raise ValueError(
-                f"the choice of stars has shape {stars.shape}; ({n_stars},) is required, one boolean for each star. "
-                "Make it from variables of this cube."
-            )
-        return np.flatnonzero(stars)
-    if stars.ndim != 1 or (stars.size and stars.dtype.kind not in "iu"):
-        raise ValueError(
-            f"the choice of stars has dtype {stars.dtype} and shape {stars.shape}; booleans for each star, or a list "
-            "of integer obsids, are required. For places in the cube, use cube.isel(star=...)."
-        )
-    obsid = cube["obsid"].values
-    order = np.argsort(obsid, kind="stable")
-    first, stop = (np.searchsorted(obsid, stars, side=side, sorter=order) for side in ("left", "right"))
-    lost, twice = stars[stop == first], stars[stop - first > 1]
-    if lost.size or twice.size:
-        raise ValueError(
-            f"{lost.size} obsids are not in the cube and {twice.size} are there more than once (the first: "
-            f"{(lost if lost.size else twice)[0]}); obsids that name one star are required. Correct the list."
-        )
-    return np.asarray(order[first], dtype=np.int64)
