@@ -91,7 +91,7 @@ def infer(
     if stars is not None:
         pixels = pixels.assign({_CHOSEN: (STAR, chosen_stars(cube, stars))})
     if pixels.chunks:
-        pixels = pixels.chunk({WAVELENGTH: -1, STAR: pixels["flux"].chunksizes[STAR]})
+        pixels = pixels.chunk({WAVELENGTH: -1, STAR: pixels.chunksizes[STAR]})
         template = _template(pixels, estimator, spectra)
         options = {"estimator": estimator, "grid": grid, "spectra": spectra}
         labels = xr.map_blocks(_infer_block, pixels, kwargs=options, template=template)

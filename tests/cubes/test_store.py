@@ -4,6 +4,7 @@ from pathlib import Path
 
 import dask.array as da
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 import zarr
@@ -200,7 +201,8 @@ def test_labels_come_back_beside_the_stars(tiny_cube, stored):
     found = open_labels(stored, "lasp-1.0_b")
     assert found.teff.chunks == ((5, 5, 2),)
     assert list(found.data_vars) == ["teff", "teff_err", "covariance", "result"]
-    assert found.attrs == labels.attrs | {"complete": True}
+    assert found.attrs == labels.attrs | {"complete": True, "date": found.attrs["date"]}
+    assert abs(pd.Timestamp(found.attrs["date"]) - pd.Timestamp.now("UTC")) < pd.Timedelta("1 h")
     assert found.teff.attrs["units"] == "K"
     assert list(found.label.values) == ["teff", "logg"]
     for name in ("obsid", "ra", "dec"):

@@ -29,9 +29,11 @@ def fitted(log):
 
 
 def content(path, run):
-    """All of a run's labels as they are stored, and of its group's attributes."""
+    """All of a run's labels as they are stored, and of its group's attributes, without the date."""
     stored = {name: array[:] for name, array in zarr.open_group(path, mode="r")[f"labels/{run}"].arrays()}
-    return stored, open_labels(path, run).load()
+    labels = open_labels(path, run).load()
+    assert labels.attrs.pop("date")
+    return stored, labels
 
 
 def assert_same(path, run, other_path, other_run):
