@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +11,9 @@ TEFF_RANGE = (4500.0, 12000.0)  # temperatures of dwarfs [K]
 GIANT_FRACTION = 0.3
 RED_CLUMP_FRACTION = 0.35  # share of the giants
 RV_SCATTER = 60.0  # km/s
+
+# Where the spectral types of dwarfs begin [K]: Pecaut & Mamajek 2013, ApJS 208, 9, table 5.
+LOWEST_TEFF = {"K": 0.0, "G": 5270.0, "F": 5930.0, "A": 7220.0}
 
 # Surface gravity of dwarfs that have not evolved yet, from the lower edge of isochrones of solar metallicity.
 _ZERO_AGE_TEFF = (4500.0, 5000.0, 5800.0, 6500.0, 8000.0, 10000.0, 12000.0)
@@ -55,6 +60,24 @@ def draw_stars(n_stars: int, rng: np.random.Generator) -> dict[str, NDArray[np.f
         "logg": np.where(giant, giant_logg, dwarf_logg),
         "feh": feh,
     }
+
+
+def weights_of_types(teff: NDArray[np.float64], shares: Mapping[str, float]) -> NDArray[np.float64]:
+    """Probabilities with which stars are to be drawn so that spectral types have given shares, shape (star,).
+
+    Parameters
+    ----------
+    teff : ndarray, shape (star,)
+        Temperatures [K], which stand for the types.
+    shares : mapping of str to float
+        Share of each type of `LOWEST_TEFF`, in any unit; 0 for those that are not named.
+    """
+    names, lowest = list(LOWEST_TEFF), list(LOWEST_TEFF.values())
+    kind = np.searchsorted(lowest, teff, side="right") - 1
+    number = np.bincount(kind, minlength=len(names))
+    weight = np.array([shares.get(name, 0.0) for name in names])[kind] / number[kind]
+    probabilities: NDArray[np.float64] = weight / weight.sum()
+    return probabilities
 
 
 def _metallicity(teff: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:

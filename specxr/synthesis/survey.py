@@ -21,7 +21,7 @@ from specxr.kernels.broadening import convolve, gaussian_kernel
 from specxr.kernels.refraction import air_to_vacuum
 from specxr.readers.lamost_lrs import FIRST_INDEX, GRID, RESOLVING_POWER, STEP
 from specxr.spectra.grid import Grid
-from specxr.synthesis.stars import draw_stars
+from specxr.synthesis.stars import draw_stars, weights_of_types
 from specxr.vocabulary import (
     LABELS,
     MASK_DTYPE,
@@ -115,6 +115,7 @@ def simulate_bulk(
     seed: int = 0,
     snr: tuple[float, float] = (20.0, 200.0),
     n_models: int = 2000,
+    shares: Mapping[str, float] | None = None,
 ) -> xr.Dataset:
     """Simulate any number of spectra between 4200 and 5700 Angstrom, as fast as they can be written.
 
@@ -132,6 +133,8 @@ def simulate_bulk(
         Range of the signal-to-noise ratio per pixel at the median flux, which is uniform in its logarithm.
     n_models : int, optional
         Number of stars that the others repeat.
+    shares : mapping of str to float, optional
+        Shares of the spectral types K, G, F and A; without it, a third of the stars are hotter than 7,000 K.
 
     Returns
     -------
@@ -140,9 +143,10 @@ def simulate_bulk(
         beside the spectra.
     """
     rng = np.random.default_rng([seed, 0])
-    model = rng.integers(0, n_models, n_stars)
-    ratio = np.exp(rng.uniform(np.log(snr[0]), np.log(snr[1]), n_stars))
     models = simulate_survey(n_models, seed)
+    weights = None if shares is None else weights_of_types(models["true_teff"].values, shares)
+    model = rng.choice(n_models, n_stars, p=weights)
+    ratio = np.exp(rng.uniform(np.log(snr[0]), np.log(snr[1]), n_stars))
     truth = {f"true_{name}": models[f"true_{name}"].values[model] for name in TRUE_LABELS}
 
     grid = GRID[BULK_WINDOW]
@@ -155,6 +159,8 @@ def simulate_bulk(
         template=_template(n_stars, grid, chunk),
     )
     history = f"specxr.synthesis.survey.simulate_bulk: {n_stars} stars, {n_models} models, seed {seed}"
+    if shares is not None:
+        history += f", shares {dict(shares)}"
     return _as_cube(spectra, grid, {**truth, "snr": ratio}, {"history": history})
 
 

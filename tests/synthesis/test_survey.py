@@ -8,7 +8,7 @@ import pytest
 
 from specxr.cubes.schema import validate
 from specxr.synthesis import simulate_survey
-from specxr.synthesis.stars import draw_stars
+from specxr.synthesis.stars import LOWEST_TEFF, draw_stars, weights_of_types
 from specxr.synthesis.survey import simulate_bulk
 from specxr.vocabulary import MaskBit
 
@@ -128,3 +128,20 @@ def test_a_bulk_cube_is_a_survey_with_noise_of_its_own():
         good = (ivar[same[:2]] > 0).all(axis=0)
         pull = (one - other)[good] / np.sqrt((1 / (ivar[same[:2]] * scale)[:, good]).sum(axis=0))
         assert 0.85 < pull.std() < 1.15  # the same model, other noise, as large as its ivar says
+
+
+def test_types_have_the_shares_that_are_asked_for():
+    teff = draw_stars(4000, np.random.default_rng(0))["teff"]
+    weights = weights_of_types(teff, {"K": 20, "G": 60, "A": 20})
+    assert weights.sum() == pytest.approx(1)
+    lowest = [*LOWEST_TEFF.values(), np.inf]
+    found = np.histogram(teff, lowest, weights=weights)[0]
+    np.testing.assert_allclose(found, [0.2, 0.6, 0.0, 0.2], atol=1e-12)
+
+
+def test_a_large_survey_has_the_types_of_one():
+    few = simulate_bulk(2000, chunk=1000, n_models=200, shares={"K": 1, "G": 1})
+    assert (few["true_teff"] < LOWEST_TEFF["F"]).all()
+    assert "shares" in few.attrs["history"]
+    many = simulate_bulk(2000, chunk=1000, n_models=200)
+    assert 0.2 < float((many["true_teff"] > 7000).mean()) < 0.45

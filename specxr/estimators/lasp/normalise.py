@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from specxr.estimators.base import Block
 from specxr.estimators.lasp.forward import N_PARAMETERS
 from specxr.estimators.lasp.prepare import Prepared
 from specxr.estimators.observe import Normalised, Observed, observe
+from specxr.kernels.compiled.order import fill_quantiles
 
 
 def observe_block(
@@ -36,7 +36,10 @@ def observe_block(
 
     def normalise(flux: NDArray[Any], ivar: NDArray[Any], good: NDArray[np.bool_]) -> Normalised:
         n_good = good.sum(axis=1)
-        scale = np.array([_quantile(*star, quantile) for star in zip(flux, good, strict=True)])
+        scale = np.empty(len(flux))
+        with np.errstate(over="ignore"):  # a star beyond numbers has no scale
+            single = np.ascontiguousarray(flux, "f4")
+        fill_quantiles(single, np.ascontiguousarray(good), quantile, scale)
         scaled = np.isfinite(scale) & (scale > 0)
         used = good & scaled[:, None]
         sqrt_weight = used.astype("f8")
@@ -65,16 +68,3 @@ def needed_pixels(degree: int) -> int:
     With fewer, a polynomial bends within the width of a line and takes up the lines.
     """
     return 2 * (degree + 1 + N_PARAMETERS)
-
-
-def _quantile(flux: NDArray[Any], good: NDArray[np.bool_], quantile: float) -> float:
-    """Quantile of a star over its good pixels by linear interpolation, NaN where there are none."""
-    values = flux[good]
-    if not len(values):
-        return math.nan
-    position = quantile * (len(values) - 1)
-    low = math.floor(position)
-    high = min(low + 1, len(values) - 1)
-    # A partition of one star takes a fifth of the time that sorting the block takes.
-    below, above = (float(value) for value in np.partition(values, (low, high))[[low, high]])
-    return (1.0 - (position - low)) * below + (position - low) * above

@@ -17,6 +17,7 @@ from specxr.kernels.compiled.fit import (
     workspace_of,
 )
 from specxr.kernels.compiled.model import EmulatorTables
+from specxr.kernels.compiled.order import fill_quantiles
 from specxr.kernels.compiled.residuals import N_MEASURES, Allowed, FittedSpectra, measure
 from specxr.kernels.compiled.shape import basis_of
 from specxr.kernels.compiled.starts import Bands, Matches, correlate
@@ -48,6 +49,7 @@ def make_ready(solver: str, clean: bool) -> None:
     spectra, parameters, limit = np.empty((0, _N_PIXEL)), np.empty((0, 5)), np.empty(5)
     bands = Bands(np.zeros((1, _N_PIXEL), np.float32), np.array([0, 1]), np.array([0]), (0.0, 0.0, 0.0))
     found = Matches(np.empty((0, 1), np.float32), np.empty((0, 1), np.int64), np.empty((0, 1), np.int64))
+    fill_quantiles(np.empty((0, _N_PIXEL), np.float32), spectra > 0, 0.5, np.empty(0))
     correlate(model.basis, spectra, spectra, bands, space.shape, found)
     jobs, ends = Jobs(spectra, spectra, star, parameters, limit, limit, 0.0), solutions(parameters)
     if solver == "lm":

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from specxr.kernels.compiled.jit import Array, compiled
+from specxr.kernels.compiled.order import value_at
 
 # Columns of the result of `measure`.
 SNR, CHI2, OVER_NOISE, OVER_VARIANCE, CORRELATION, SHIFT, STRENGTH, EMISSION = range(8)
@@ -76,12 +77,8 @@ def measure(spectra: FittedSpectra, allowed: Allowed, emission: Array, out: Arra
     pixels ``emission``, of shape (star, line), over the least that counts.
     """
     n_pixel = spectra.flux.shape[1]
-    residual, template, lines, steps = (
-        np.empty(n_pixel),
-        np.empty(n_pixel),
-        np.empty(n_pixel),
-        np.empty(n_pixel),
-    )
+    residual, template, lines = np.empty(n_pixel), np.empty(n_pixel), np.empty(n_pixel)
+    steps = np.empty(n_pixel, np.float32)
     weights, weighted = np.zeros(n_pixel + 1), np.zeros(n_pixel + 1)
     signal, power = np.empty((2, 2)), np.empty((2, 2))
     for star in range(len(spectra.flux)):
@@ -113,7 +110,8 @@ def measure(spectra: FittedSpectra, allowed: Allowed, emission: Array, out: Arra
         if count == 0 or not math.isfinite(total):
             continue
         # 1.4826 times the median absolute value is the standard deviation, here of a sum with the weights 1, -2, 1.
-        noise = 1.4826 / math.sqrt(6.0) * np.median(steps[:count])
+        sizes = steps[:count]
+        noise = 1.4826 / math.sqrt(6.0) * value_at(sizes, sizes.view(np.int32), 0.5 * (count - 1))
         level /= n
         mean_square = total / n
         out[star, SNR] = level / noise
