@@ -6,6 +6,7 @@ from specxr.plotting.cross_validation import plot_cross_validation, plot_error_l
 from specxr.plotting.emulator import plot_gradients, plot_pixel_residuals
 from specxr.plotting.fit import plot_fit
 from specxr.plotting.kiel import plot_kiel
+from specxr.plotting.radial_gradient import plot_radial_gradient
 from specxr.plotting.recovery import plot_recovery, plot_recovery_by_snr, plot_recovery_on_kiel
 from specxr.plotting.style import save_figure
 
@@ -19,6 +20,7 @@ __all__ = [
     "plot_gradients",
     "plot_kiel",
     "plot_pixel_residuals",
+    "plot_radial_gradient",
     "plot_recovery",
     "plot_recovery_by_snr",
     "plot_recovery_on_kiel",

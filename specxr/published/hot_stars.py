@@ -196,3 +196,6 @@ GRADIENT_SELECTION = GradientSelection()
 # [degree], and have at least this S/N in the band r; their number, and the number of stars of the catalogue.
 BHB_FEH, BHB_LATITUDE, BHB_SNR = -1.4, 15.0, 50.0
 N_BHB, N_HOT_STARS = 3564, 315_822
+
+# Slope of [Fe/H] of Cepheids and its error [dex/kpc] (Genovali et al. 2014), which section 5.5 compares with.
+CEPHEID_SLOPE = (-0.060, 0.002)

@@ -2,6 +2,7 @@
 
 from specxr.synthesis.dwarf_templates import DwarfTemplates
 from specxr.synthesis.generators import EmulatorSpectra, Library, open_folder
+from specxr.synthesis.hot_star_survey import HotStarMock
 from specxr.synthesis.instrument import Instrument
 from specxr.synthesis.m_dwarf_survey import MDwarfMock, MockDesign, simulate_m_dwarfs
 from specxr.synthesis.survey import simulate_survey
@@ -10,6 +11,7 @@ from specxr.synthesis.training_set import make_training_set
 __all__ = [
     "DwarfTemplates",
     "EmulatorSpectra",
+    "HotStarMock",
     "Instrument",
     "Library",
     "MDwarfMock",
