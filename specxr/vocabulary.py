@@ -106,7 +106,7 @@ class MaskBit(IntFlag):
 # Pixels without a usable flux: nobody takes them.
 UNUSABLE = MaskBit.MISSING | MaskBit.NO_IVAR | MaskBit.BAD_FLUX
 # What trainings leave out, and fits whose option mask_bits says nothing else: also what is not of the star, and what
-# the survey flags. With the latter in the fit, labels of LAMOST scatter twice as much (docs/reference/masks.md).
+# the survey flags. With the latter in the fit, labels of LAMOST scatter twice as much (docs/measured/masks.md).
 LEFT_OUT = (
     UNUSABLE | MaskBit.BAD_ALWAYS | MaskBit.BAD_ONCE | MaskBit.SKY | MaskBit.TELLURIC | MaskBit.INTERSTELLAR
 )

@@ -2,78 +2,33 @@
 
 import ast
 import re
-import shlex
 import tomllib
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from inspect import signature
-from pathlib import Path
 
 import pytest
 import typer
+from support.pages import PYTHON, ROOT, SHELL, blocks, commands, prose
 
 import specxr
 from specxr.cli import app
 from specxr.cli.options import parse_options
 
-ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = [path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts]
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *PAGES])
 
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _INLINE = re.compile(r"`([^`]+)`")
 _NAME = re.compile(r"specxr(?:\.[A-Za-z_]\w*)+(?::[A-Za-z_]\w*)?")
 _FILE = re.compile(r"(?:specxr|tests|recipes|docs)/[\w./-]*\w/?")
-_SHELL = ("", "bash", "sh", "console")
-
-
-@dataclass(frozen=True)
-class Block:
-    """A block of code: the language of its fence ("" where it is indented), and its text."""
-
-    language: str
-    text: str
-
-
-def blocks(text):
-    """Fenced and indented blocks of a Markdown text."""
-    found, lines, language = [], [], None
-    for line in [*text.splitlines(), ""]:
-        if line.startswith("```"):
-            if language is not None:
-                found.append(Block(language, "\n".join(lines)))
-            lines, language = [], (line[3:].strip() if language is None else None)
-        elif language is not None:
-            lines.append(line)
-        elif line.startswith("    "):
-            lines.append(line[4:])
-        elif lines:
-            found.append(Block("", "\n".join(lines)))
-            lines = []
-    return found
-
-
-def prose(text):
-    """The text without its fenced and indented blocks."""
-    text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
-    return "\n".join(line for line in text.splitlines() if not line.startswith("    "))
 
 
 def shell_lines(text):
-    """Commands of the shell in the blocks, as lists of words; what follows a pipe or an ampersand is left out."""
+    """Commands of the shell in the blocks, as lists of words."""
     for block in blocks(text):
-        if block.language not in _SHELL:
-            continue
-        for line in block.text.replace("\\\n", " ").splitlines():
-            try:
-                words = shlex.split(line.removeprefix("$ "), comments=True)
-            except ValueError:  # a formula, not a command
-                continue
-            end = next((i for i, word in enumerate(words) if word in ("&", "|", ">", "&&", ";")), len(words))
-            # Variables of the environment may be set before a command.
-            start = next((i for i, word in enumerate(words) if not re.match(r"[A-Z_]+=", word)), end)
-            if words[start:end]:
-                yield words[start:end]
+        if block.language in SHELL:
+            yield from commands(block)
 
 
 @cache
@@ -169,7 +124,7 @@ def test_scripts_and_targets_exist(document):
 def test_python_blocks_name_what_exists(document):
     """Python blocks compile; what they import, and what they pass to functions of ours by name, exists."""
     for block in blocks(document.read_text()):
-        if block.language != "python":
+        if block.language not in PYTHON:
             continue
         tree = ast.parse(block.text)
         ours = {"specxr": "specxr"}

@@ -209,7 +209,7 @@ def reported(path: PathLike) -> Iterator[None]:
         raise ConnectionError(
             f"{path} cannot be reached: {error}; a bucket that exists and credentials that allow this are "
             "required. Check the URL and the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, "
-            "AWS_ENDPOINT_URL; docs/how-to/stores.md)."
+            "AWS_ENDPOINT_URL; docs/how-to/clouds.md)."
         ) from error
 
 

@@ -1,6 +1,6 @@
 """Is it a star of this kind, and is the fit good: measures of the residuals of each star, and the flags they call for.
 
-The thresholds are measured on real stars of LAMOST and on spectra that are none (docs/methods/lasp.md,
+The thresholds are measured on real stars of LAMOST and on spectra that are none (docs/measured/lasp.md,
 `tests/benchmarks/nonsense.py`).
 """
 

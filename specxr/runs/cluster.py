@@ -158,7 +158,7 @@ def slurm(jobs: int, *, cores: int, memory: str, walltime: str, **options: Any) 
     except ImportError as error:
         raise ImportError(
             f"dask-jobqueue cannot be imported ({error}); it is required to start jobs of SLURM. Install it (pip "
-            "install 'specxr[slurm]'), or start workers with `srun dask worker` (docs/how-to/running.md)."
+            "install 'specxr[slurm]'), or start workers with `srun dask worker` (docs/how-to/clusters.md)."
         ) from error
     cluster = SLURMCluster(cores=cores, processes=cores, memory=memory, walltime=walltime, **options)
     cluster.scale(jobs=jobs)
@@ -174,7 +174,7 @@ def connect(address: str, security: Security | None = None) -> Client:
         Address of the scheduler, such as ``tls://node1:8786``, or path of its scheduler file.
     security : distributed.Security, optional
         Certificates of a cluster that asks for them; without it, those of the configuration of Dask
-        (docs/how-to/running.md).
+        (docs/how-to/clusters.md).
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """Bulk runs: every block of a cube fitted on a Dask cluster, in an order that survives anything.
 
-The order of reading, fitting and writing is described in docs/how-to/running.md.
+The order of reading, fitting and writing is described in docs/design/runs.md.
 """
 
 from __future__ import annotations

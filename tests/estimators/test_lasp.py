@@ -205,7 +205,7 @@ def test_cleaning_of_the_published_program(published, capsys):
     median = np.array([np.median(f[m > 0]) for f, m in zip(stages["flux"], stages["mask0"], strict=True)])
     cost = (stages["cl_mask"] * (stages["flux"] - stages["cl_model"]) ** 2).sum(1) / median**2
     # The published program fits to 1e-3 only while it cleans, so that its last fit may be short of the minimum, and
-    # two stars end with other pixels (docs/methods/lasp.md). Its labels can be asked for where it reached the minimum.
+    # two stars end with other pixels (docs/measured/lasp.md). Its labels can be asked for where it reached the minimum.
     same = different == 0
     reached = same & (cost <= out["chi2"] * (1 + 5e-6))
     with capsys.disabled():

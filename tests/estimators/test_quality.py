@@ -60,7 +60,7 @@ def test_unknown_variances_are_replaced_by_the_scatter_between_pixels(stars):
 @pytest.mark.parametrize("make", [lambda stars: noise(GRID, 2, seed=1), lambda stars: spoilt(stars, seed=2)])
 def test_noise_curves_and_spoilt_stars_are_not_recommended(stars, make):
     sets = make(rows(stars, slice(3)))
-    # Of two simulated stars one may come out, see docs/methods/lasp.md.
+    # Of two simulated stars one may come out, see docs/measured/lasp.md.
     names = [name for name in sets if not name.startswith(("two stars", "half of each"))]
     out = LASP(**BOTH).estimate(joined([sets[name] for name in names]))
     of_set = np.repeat(names, [len(sets[name].flux) for name in names])

@@ -15,7 +15,7 @@ from specxr.synthesis.designs import Uniform, draw
 from specxr.vocabulary import SPEED_OF_LIGHT
 
 # Beyond 9,500 K the official velocities are not those that LASP with ELODIE finds, and below 7,000 K a star of type A
-# has the official labels of another minimum (docs/methods/payne.md).
+# has the official labels of another minimum (docs/measured/payne.md).
 OFFICIAL_TEFF = {"A": (7000.0, 9500.0), "F": (6000.0, 9500.0)}
 DESIGN = {"teff": Uniform(5800, 11500), "logg": Uniform(3, 5), "feh": Uniform(-1.5, 0.5), "vsini": VSINI}
 

@@ -34,7 +34,7 @@ class Payne(Emulated):
         Numbers of neurons of the hidden layers; (40, 40) in the hot-star paper.
     activation : {"silu", "sigmoid"}, optional
         "sigmoid" in the hot-star paper. SiLU does not saturate: with the same time it is several times closer to
-        spectra that were not learnt (docs/methods/payne.md).
+        spectra that were not learnt (docs/measured/payne.md).
     learning_rate : float, optional
         Learning rate of Adam at the beginning; it is halved whenever ``patience`` rounds brought no gain, six times at
         most.
