@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from specxr.cli.options import Cube, Overwrite, RunName
+from specxr.cli.options import Cube, ObsidFile, Overwrite, RunName, Where, chosen
 
 
 class Columns(StrEnum):
@@ -51,38 +51,90 @@ def export(
     cube: Cube,
     out: Annotated[
         Path,
-        typer.Option(
-            metavar="LABELS.{csv,parquet,fits}", help="Path of the table; its suffix gives the format."
-        ),
+        typer.Option(metavar="TABLE", help="Path of the table, .fits, .parquet, .ecsv or .csv: the format."),
     ],
     name: RunName = "lasp",
+    with_: Annotated[
+        str | None,
+        typer.Option(
+            "--with",
+            metavar="A,B,...",
+            help="Variables of the stars in the cube that become columns as well, such as snr_g,subclass.",
+            show_default=False,
+        ),
+    ] = None,
+    converged: Annotated[bool, typer.Option("--converged", help="Only stars whose fit converged.")] = False,
+    where: Where = None,
+    obsid: ObsidFile = None,
     columns: Annotated[
         Columns, typer.Option(help="Columns: specxr's own, or those of SDSS-V's table of M dwarfs.")
     ] = Columns.OWN,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write the labels of a run as a table with one row for each star."""
+    """Write the labels of a run as a table with one row for each star, with units, descriptions and provenance.
+
+    The condition of --where may name labels, columns of the table, and variables of the cube.
+    """
     from specxr.cubes.locations import readable
-    from specxr.cubes.store import open_labels
+    from specxr.cubes.store import open_cube, open_labels
     from specxr.cubes.tables import check_output, label_table, write_table
 
     check_output(out, overwrite)
     with readable(cube):
-        table = label_table(open_labels(cube, name))
+        labels, spectra = open_labels(cube, name), open_cube(cube)
+        table = label_table(labels, _beside(spectra, with_))
+        stars = chosen(spectra, where, obsid, {**_of_stars(spectra), **table})
+    rows = table if stars is None else table[stars]
+    rows = rows[rows["result"] == "converged"] if converged and "result" in rows else rows
     if columns is Columns.SDSS:
         from specxr.galaxy.catalogue import slam_table
 
-        table = slam_table(table)
-    write_table(table, out, overwrite=overwrite)
-    typer.echo(f"{len(table):,} stars in {out}")
+        rows = slam_table(rows)
+    write_table(rows, out, overwrite=overwrite)
+    typer.echo(f"{len(rows):,} stars in {out}" + (f" of {len(table):,}" if len(rows) < len(table) else ""))
+    if labels.attrs.get("complete", True) is False:
+        waiting = int((table["result"] == "not_fitted").sum()) if "result" in table else 0
+        typer.echo(
+            f"the run '{name}' is not complete: {waiting:,} stars have no labels yet. `specxr infer` continues it.",
+            err=True,
+        )
+
+
+def _of_stars(cube: Any) -> dict[Any, Any]:
+    return {name: variable for name, variable in cube.variables.items() if variable.dims == ("star",)}
+
+
+def _beside(cube: Any, names: str | None) -> Any:
+    """Variables of the stars that were asked for."""
+    if not names:
+        return None
+    known = [str(name) for name in _of_stars(cube)]
+    missing = [name for name in names.split(",") if name.strip() not in known]
+    if missing:
+        raise ValueError(
+            f"--with names {', '.join(missing)}; variables of the stars of the cube are required: {', '.join(known)}. "
+            "Correct the names."
+        )
+    return cube[[name.strip() for name in names.split(",") if name.strip() not in ("obsid", "ra", "dec")]]
 
 
 def compare(
     a: Annotated[
-        str, typer.Argument(metavar="A", help="A table (.csv, .parquet, .fits), or a run: CUBE.zarr::NAME.")
+        str,
+        typer.Argument(
+            metavar="A", help="A table (.csv, .parquet, .fits, .ecsv), or a run: CUBE.zarr::NAME."
+        ),
     ],
     b: Annotated[str, typer.Argument(metavar="B", help="Another table or run.")],
     on: Annotated[str, typer.Option(help="Column that identifies the star of a row.")] = "obsid",
+    radius: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ANGLE",
+            help="Join stars by ra and dec within an angle, such as '3 arcsec'.",
+            show_default=False,
+        ),
+    ] = None,
     by: Annotated[
         str | None,
         typer.Option(
@@ -93,6 +145,7 @@ def compare(
         str | None,
         typer.Option(metavar="E1,E2,...", help="Edges of these bins (of equal numbers).", show_default=False),
     ] = None,
+    all_stars: Annotated[bool, typer.Option("--all", help="Also stars whose fit has not converged.")] = False,
     figure: Annotated[
         Path | None, typer.Option(help="Path of a figure of the comparison (.png, .pdf, .svg).")
     ] = None,
@@ -100,8 +153,7 @@ def compare(
 ) -> None:
     """Compare two tables of labels star by star, and print statistics of A minus B."""
     from specxr.cubes.tables import read_table
-    from specxr.validation.comparison import compare as compare_tables
-    from specxr.validation.comparison import compare_by
+    from specxr.validation.comparison import compare_by, match, statistics
 
     if edges is not None and by is None:
         raise ValueError(
@@ -109,17 +161,30 @@ def compare(
         )
     limits = None if edges is None else _numbers(edges)
     if figure is not None:
-        _check_figure(figure, overwrite)
+        check_figure(figure, overwrite)
     tables = read_table(a), read_table(b)
-    Console().print(_statistics_table(compare_tables(*tables, on=on)))
+    how: dict[str, Any] = {"on": on, "radius": radius, "converged": not all_stars}
+    joined = match(*tables, **how)
+    names = _short(a), _short(b)
+    for name, n in zip(names, joined.attrs["left_out"], strict=True):
+        if n:
+            typer.echo(f"{name}: {n:,} stars whose fit has not converged are left out (--all takes them)")
+    Console().print(_statistics_table(statistics(joined)))
     if by is not None:
-        for label, rows in compare_by(*tables, by, limits, on).groupby("label", sort=False):
+        for label, rows in compare_by(*tables, by, limits, **how).groupby("label", sort=False):
             _print_bins(str(label), by, rows)
     if figure is not None:
         from specxr.plotting import plot_comparison, save_figure
 
-        save_figure(plot_comparison(*tables, on=on, names=("A", "B")), figure)
+        drawn = plot_comparison(*tables, names=names, **how)
+        save_figure(drawn, figure)
         typer.echo(f"figure in {figure}")
+
+
+def _short(source: str) -> str:
+    """Name of a table in figures and messages: that of its run, or of its file."""
+    path, _, run = source.partition("::")
+    return run or Path(path).stem
 
 
 def _statistics_table(statistics: Any) -> Table:
@@ -162,7 +227,8 @@ def _numbers(text: str) -> list[float]:
         ) from None
 
 
-def _check_figure(path: Path, overwrite: bool) -> None:
+def check_figure(path: Path, overwrite: bool) -> None:
+    """Raise, before anything is computed, where a figure cannot be written."""
     from specxr.content import check_writable
 
     if path.suffix.lower() not in (".png", ".pdf", ".svg"):

@@ -1,38 +1,45 @@
-"""Labels as tables, one row for each star: from a run, from and to csv, parquet and FITS."""
+"""Labels as tables, one row for each star: from a run, from and to csv, Parquet, FITS and ECSV."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
 
 from specxr.content import check_writable, whole_file
 from specxr.cubes.integers import with_integers
+from specxr.cubes.quantity_tables import FORMATS, write_quantity_table
 from specxr.vocabulary import DIAGNOSTICS, IDENTITY, LABEL, LABELS, STAR, Result, recommended
 
-SUFFIXES = (".csv", ".parquet", ".fits")
+SUFFIXES = (".csv", *FORMATS)
 
 
-def label_table(labels: xr.Dataset) -> pd.DataFrame:
+def label_table(labels: xr.Dataset, beside: xr.Dataset | None = None) -> pd.DataFrame:
     """Labels of a run as a table.
 
     Parameters
     ----------
     labels : Dataset
         Labels of `specxr.infer` or `specxr.open_labels`; they are computed here where they are lazy.
+    beside : Dataset, optional
+        Other variables of the same stars, which become columns: ``cube[["snr_g", "subclass"]]``.
 
     Returns
     -------
     DataFrame
-        One row for each star: ``obsid``, ``ra``, ``dec``, each label [units of the vocabulary] and its error,
-        ``chi2``, ``n_good``, ``n_iter``, ``result`` (the name of its code) and ``flags``. The column ``limits`` names
-        the labels at an end of their range, such as ``vsini<`` for an upper limit. The column ``recommended`` says
-        that the fit converged and that no flag speaks against it; of LASP only runs with both checks (``clean`` and
-        ``two_stage``) have it.
+        One row for each star: ``obsid``, ``ra``, ``dec`` [degree], the variables of `beside`, each label [units of the
+        vocabulary] and its error, ``chi2``, ``n_good``, ``n_iter``, ``result`` (the name of its code) and
+        ``quality_flags``, the variable ``flags``, whose name belongs to pandas. The column ``limits`` names the labels
+        at an end of their range, such as ``vsini<`` for an upper limit. The column ``recommended`` says that the fit
+        converged and that no flag speaks against it; of LASP only runs with both checks (``clean`` and ``two_stage``)
+        have it. ``attrs`` has the provenance of the run, which `write_table` writes.
+
+    Raises
+    ------
+    ValueError
+        `beside` is of other stars, or has a variable that is not of the stars or is a label as well.
     """
     labels = with_integers(labels)
     names = [name for label in LABELS for name in (label, f"{label}_err")]
@@ -40,15 +47,46 @@ def label_table(labels: xr.Dataset) -> pd.DataFrame:
     # One computation for all columns, since one for each would fit the stars again and again.
     values = labels[columns].reset_coords().compute()
     table = pd.DataFrame({name: values[name].values for name in columns if values[name].dims == (STAR,)})
+    table = table.rename(columns={"flags": "quality_flags"})
     if "limit" in values.data_vars:
         table["limits"] = _limits(values)
     # A method without these checks, such as The Payne, has nothing to wait for.
     made = [labels.attrs[check] for check in ("clean", "two_stage") if check in labels.attrs]
-    if all(check in (True, "true") for check in made) and {"result", "flags"} <= set(table):
-        table["recommended"] = recommended(table["result"], table["flags"])
+    if all(check in (True, "true") for check in made) and {"result", "quality_flags"} <= set(table):
+        table["recommended"] = recommended(table["result"], table["quality_flags"])
     if "result" in table:
         table["result"] = [Result(code).name.lower() for code in table["result"]]
-    return table
+    table.attrs = {
+        str(name): value for name, value in labels.attrs.items() if isinstance(value, str | int | float)
+    }
+    return table if beside is None else _with_columns(table, beside)
+
+
+def _with_columns(table: pd.DataFrame, beside: xr.Dataset) -> pd.DataFrame:
+    """The table with more variables of its stars, behind their identity."""
+    wrong = [
+        str(name) for name, variable in beside.data_vars.items() if variable.dims != (STAR,) or name in table
+    ]
+    same = (
+        "obsid" in beside.variables and "obsid" in table and np.array_equal(beside["obsid"], table["obsid"])
+    )
+    if wrong or not same:
+        found = (
+            f"{', '.join(wrong)} cannot be a column"
+            if wrong
+            else "the variables beside the labels are of other stars"
+        )
+        raise ValueError(
+            f"{found}; variables of the same stars, in the same order, with one value for each, are required. Take "
+            "them from the cube of the labels: cube[['snr_g', 'subclass']]."
+        )
+    identity = [name for name in IDENTITY if name in table]
+    values = beside.compute()
+    more = pd.DataFrame({str(name): values[name].values for name in values.data_vars})
+    out = pd.concat([table[identity], more, table.drop(columns=identity)], axis="columns")
+    about = {str(name): dict(variable.attrs) for name, variable in values.data_vars.items() if variable.attrs}
+    out.attrs = {**table.attrs, "columns": about}
+    return out
 
 
 def _limits(labels: xr.Dataset) -> pd.Series:
@@ -66,7 +104,7 @@ def read_table(source: str | Path) -> pd.DataFrame:
     Parameters
     ----------
     source : str or Path
-        File ending in .csv, .parquet or .fits, or a run of a cube as ``CUBE.zarr::run``.
+        File ending in .csv, .parquet, .fits or .ecsv, or a run of a cube as ``CUBE.zarr::run``.
 
     Returns
     -------
@@ -94,10 +132,12 @@ def read_table(source: str | Path) -> pd.DataFrame:
         return pd.read_parquet(path)
     from astropy.table import Table
 
-    table = Table.read(path, format="fits")
+    table = Table.read(path, format=FORMATS[suffix])
     table.convert_bytestring_to_unicode()
     # A DataFrame has no place for columns of vectors (covariances, spectra).
-    return table[[name for name in table.colnames if table[name].ndim == 1]].to_pandas()
+    frame: pd.DataFrame = table[[name for name in table.colnames if table[name].ndim == 1]].to_pandas()
+    frame.attrs = {name.lower(): value for name, value in table.meta.items()}
+    return frame
 
 
 def write_table(table: pd.DataFrame, path: str | Path, *, overwrite: bool = False) -> None:
@@ -108,7 +148,9 @@ def write_table(table: pd.DataFrame, path: str | Path, *, overwrite: bool = Fals
     table : DataFrame
         Table with one row for each star, such as `label_table` gives.
     path : str or Path
-        File whose suffix chooses the format: .csv, .parquet or .fits.
+        File whose suffix chooses the format: .csv, .parquet, .fits or .ecsv. All but .csv keep the units and the
+        descriptions of the columns, the meanings of the flags, and the provenance and the date of the run, which
+        astropy reads back: ``QTable.read(path)``.
     overwrite : bool, optional
         Whether a file of this name is replaced.
 
@@ -139,22 +181,7 @@ def _suffix(path: Path) -> str:
 
 
 def _write(table: pd.DataFrame, path: Path) -> None:
-    suffix = _suffix(path)
-    if suffix == ".csv":
+    if _suffix(path) == ".csv":
         table.to_csv(path, index=False)
-    elif suffix == ".parquet":
-        table.to_parquet(path, index=False)
     else:
-        from astropy.table import Table
-
-        columns = Table({name: _fits_values(table[name]) for name in table.columns})
-        for name in columns.colnames:
-            label = LABELS.get(name.removesuffix("_err"))
-            if label is not None and label.units != "dex":  # a unit that FITS does not know
-                columns[name].unit = label.units
-        columns.write(path, format="fits")
-
-
-def _fits_values(column: pd.Series) -> NDArray[Any]:
-    # Strings of FITS have a fixed length, those of pandas do not.
-    return np.asarray(column.to_numpy() if column.dtype.kind in "iufb" else column.to_numpy(dtype="str"))
+        write_quantity_table(table, path)

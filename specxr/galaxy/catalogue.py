@@ -22,7 +22,7 @@ def slam_table(labels: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         Identifiers (``obsid``, ``ra``, ``dec`` and ``source_id``, where they are there), then ``Teff``, ``e_Teff``,
         ``logg``, ``e_logg``, ``alphaM``, ``e_alphaM``, ``FeH``, ``e_FeH``, ``FeHniu`` and ``eFeHniu`` [K, dex], NaN
-        where a label was not inferred; then ``result``, ``flags`` and ``recommended``.
+        where a label was not inferred; then ``result``, ``quality_flags`` and ``recommended``.
 
     Raises
     ------
@@ -38,5 +38,5 @@ def slam_table(labels: pd.DataFrame) -> pd.DataFrame:
     empty = pd.Series(np.nan, index=labels.index)
     for name, (value, error) in SLAM_COLUMNS.items():
         out |= {value: labels.get(name, empty), error: labels.get(f"{name}_err", empty)}
-    out |= {name: labels[name] for name in ("result", "flags", "recommended") if name in labels}
+    out |= {name: labels[name] for name in ("result", "quality_flags", "recommended") if name in labels}
     return pd.DataFrame(out)

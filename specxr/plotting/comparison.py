@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from numpy.typing import NDArray
 
-from specxr.plotting.style import BLUE, DATA, POINTS, VERMILION, axis_name, check_table, tidy
+from specxr.plotting.style import BLUE, DATA, POINTS, VERMILION, Labels, as_table, axis_name, tidy
 from specxr.validation.comparison import match, robust_scatter
 
 # The labels that differences are drawn against.
@@ -19,12 +19,15 @@ _AGAINST = ("teff", "logg", "feh")
 
 
 def plot_comparison(
-    a: pd.DataFrame,
-    b: pd.DataFrame,
+    a: Labels,
+    b: Labels,
     on: str = "obsid",
     labels: Sequence[str] | None = None,
     names: tuple[str, str] = ("A", "B"),
     figure: FigureBase | None = None,
+    *,
+    radius: str | float | None = None,
+    converged: bool = True,
 ) -> FigureBase:
     """Draw two tables of labels against each other.
 
@@ -34,8 +37,8 @@ def plot_comparison(
 
     Parameters
     ----------
-    a, b : DataFrame
-        One row for each star; see `specxr.cubes.tables.read_table`.
+    a, b : DataFrame or Dataset
+        One row for each star, see `specxr.read_table`; or labels of `specxr.infer`.
     on : str, optional
         Column that identifies the star of a row.
     labels : sequence of str, optional
@@ -44,14 +47,15 @@ def plot_comparison(
         Names of the two tables in the figure.
     figure : Figure or SubFigure, optional
         Figure to draw on; a new one by default.
+    radius, converged : optional
+        How the tables are joined, see `specxr.validation.comparison.match`.
 
     Returns
     -------
     Figure or SubFigure
     """
-    check_table(a, "a")
-    check_table(b, "b")
-    joined = match(a, b, on, labels)
+    a, b = as_table(a, "a"), as_table(b, "b")
+    joined = match(a, b, on, labels, radius=radius, converged=converged)
     rows = [name.removesuffix("_a") for name in joined.columns if name.endswith("_a")]
     against = [name for name in _AGAINST if name in rows]
     n_columns = len(against) + 2

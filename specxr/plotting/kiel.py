@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
 
-from specxr.plotting.style import POINTS, SEQUENTIAL, axis_name, check_table, tidy
+from specxr.plotting.style import POINTS, SEQUENTIAL, Labels, as_table, axis_name, tidy
 
 
-def plot_kiel(labels: pd.DataFrame, ax: Axes | None = None, title: str = "") -> Axes:
+def plot_kiel(labels: Labels, ax: Axes | None = None, title: str = "") -> Axes:
     """Draw stars in the Kiel diagram, coloured by metallicity.
 
     Parameters
     ----------
-    labels : DataFrame
-        ``teff`` [K], ``logg`` and ``feh`` [dex], one row for each star; see `specxr.cubes.tables.label_table`.
+    labels : DataFrame or Dataset
+        ``teff`` [K], ``logg`` and ``feh`` [dex], one row for each star, see `specxr.label_table`; or labels of
+        `specxr.infer`.
     ax : Axes, optional
         Axes to draw on; those of a new figure by default.
     title : str, optional
@@ -26,7 +26,7 @@ def plot_kiel(labels: pd.DataFrame, ax: Axes | None = None, title: str = "") -> 
     -------
     Axes
     """
-    check_table(labels)
+    labels = as_table(labels, columns=("teff", "logg", "feh"))
     if ax is None:
         ax = Figure(figsize=(5.6, 4.5), layout="constrained").subplots()
     stars = labels[["teff", "logg", "feh"]].dropna()

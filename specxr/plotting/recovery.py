@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure, FigureBase
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
 
 from specxr.plotting.style import (
@@ -16,8 +16,9 @@ from specxr.plotting.style import (
     ORANGE,
     POINTS,
     VERMILION,
+    Labels,
+    as_table,
     axis_name,
-    check_table,
     tidy,
 )
 from specxr.published.hot_stars import KIEL_BIN
@@ -25,14 +26,15 @@ from specxr.validation.recovery import recovery_by_snr, recovery_on_kiel, recove
 from specxr.vocabulary import LABELS, Result
 
 
-def plot_recovery(labels: pd.DataFrame, truth: pd.DataFrame, figure: FigureBase | None = None) -> FigureBase:
+def plot_recovery(labels: Labels, truth: Labels, figure: FigureBase | None = None) -> FigureBase:
     """Draw inferred minus true labels against the true temperature, with bias and scatter in bins.
 
     Parameters
     ----------
-    labels : DataFrame
-        One row for each star, with ``result``; see `specxr.cubes.tables.label_table`. Only converged stars are drawn.
-    truth : DataFrame
+    labels : DataFrame or Dataset
+        One row for each star, with ``result``, see `specxr.label_table`; or labels of `specxr.infer`. Only converged
+        stars are drawn.
+    truth : DataFrame or Dataset
         True labels of the same stars in the same order, ``teff`` [K] among them.
     figure : Figure or SubFigure, optional
         Figure to draw on; a new one by default.
@@ -41,8 +43,7 @@ def plot_recovery(labels: pd.DataFrame, truth: pd.DataFrame, figure: FigureBase 
     -------
     Figure or SubFigure
     """
-    check_table(labels)
-    check_table(truth, "truth")
+    labels, truth = as_table(labels, columns=("result",)), as_table(truth, "truth", ("teff",))
     bins = recovery_table(labels, truth).iloc[:-1]
     names = [name for name in LABELS if f"{name}_bias" in bins]
     converged = (labels["result"] == Result.CONVERGED.name.lower()).to_numpy()
@@ -71,14 +72,12 @@ def plot_recovery(labels: pd.DataFrame, truth: pd.DataFrame, figure: FigureBase 
     return figure
 
 
-def plot_recovery_by_snr(
-    labels: pd.DataFrame, truth: pd.DataFrame, figure: FigureBase | None = None
-) -> FigureBase:
+def plot_recovery_by_snr(labels: Labels, truth: Labels, figure: FigureBase | None = None) -> FigureBase:
     """Draw scatter (solid) and bias (dashed) against the S/N, in three ranges of temperature (Sun et al. 2025, Fig. 2).
 
     Parameters
     ----------
-    labels, truth : DataFrame
+    labels, truth : DataFrame or Dataset
         See `specxr.validation.recovery.recovery_by_snr`.
     figure : Figure or SubFigure, optional
         Figure to draw on; a new one by default.
@@ -87,7 +86,7 @@ def plot_recovery_by_snr(
     -------
     Figure or SubFigure
     """
-    table = recovery_by_snr(labels, truth)
+    table = recovery_by_snr(as_table(labels), as_table(truth, "truth", ("teff",)))
     whole = (table["lower"] == table["lower"].min()) & (table["upper"] == table["upper"].max())
     ranges = table[~whole].groupby(["lower", "upper"])
     names = [name for name in LABELS if f"{name}_bias" in table]
@@ -112,21 +111,24 @@ def plot_recovery_by_snr(
         ax.set_xlabel("S/N per pixel")
     for ax in panels.T.ravel()[len(names) :]:
         ax.set_visible(False)
+    handles, _ = panels[0, 0].get_legend_handles_labels()
+    handles += [
+        Line2D([], [], color=DATA, marker=marker, ms=3, ls=style, lw=width, label=name)
+        for marker, style, width, name in (("o", "-", 1.5, "scatter"), ("s", "--", 1.0, "bias"))
+    ]
     figure.legend(
-        *panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False
+        handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize="small"
     )
     figure.align_ylabels()
     return figure
 
 
-def plot_recovery_on_kiel(
-    labels: pd.DataFrame, truth: pd.DataFrame, names: tuple[str, ...] = ("teff", "logg")
-) -> Figure:
+def plot_recovery_on_kiel(labels: Labels, truth: Labels, names: tuple[str, ...] = ("teff", "logg")) -> Figure:
     """Draw the scatter across the Kiel diagram, a dot for each S/N with the lowest on top (Sun et al. 2025, Fig. 1).
 
     Parameters
     ----------
-    labels, truth : DataFrame
+    labels, truth : DataFrame or Dataset
         See `specxr.validation.recovery.recovery_on_kiel`.
     names : tuple of str, optional
         Labels whose scatter is drawn, one panel for each.
@@ -135,7 +137,7 @@ def plot_recovery_on_kiel(
     -------
     Figure
     """
-    table = recovery_on_kiel(labels, truth)
+    table = recovery_on_kiel(as_table(labels), as_table(truth, "truth", ("teff", "logg")))
     figure = Figure(figsize=(7.0, 4.0 * len(names)), layout="constrained")
     levels = sorted(table["snr"].unique())
     rise = dict(zip(levels, np.linspace(-0.36, 0.36, len(levels)) if len(levels) > 1 else [0.0], strict=True))

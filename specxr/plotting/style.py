@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase, SubFigure
 
 from specxr.content import whole_file
-from specxr.vocabulary import LABELS
+from specxr.cubes.tables import label_table
+from specxr.vocabulary import LABELS, STAR
+
+Labels = pd.DataFrame | xr.Dataset  # labels that a figure takes: a table, or what `infer` returns
 
 # Okabe & Ito (2008).
 BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
@@ -38,13 +43,28 @@ def axis_name(label: str, prefix: str = "") -> str:
     return f"{prefix}{_SYMBOLS.get(label, known.long_name)} [{known.units}]"
 
 
-def check_table(labels: object, name: str = "labels") -> None:
-    """Raise ``TypeError`` where labels that are to be drawn are no table, and say how to make one."""
+def as_table(labels: object, name: str = "labels", columns: Collection[str] = ()) -> pd.DataFrame:
+    """Labels that are to be drawn as a table: one, or labels of `infer` or `open_labels`, which become one.
+
+    Raises
+    ------
+    TypeError, ValueError
+        They are neither, or some of the `columns` are not there.
+    """
+    if isinstance(labels, xr.Dataset) and STAR in labels.dims:
+        labels = label_table(labels)
     if not isinstance(labels, pd.DataFrame):
         raise TypeError(
-            f"a {type(labels).__name__} was given as {name}; a pandas.DataFrame with one row for each star is "
-            "required. Make one of labels of `infer` or `open_labels`: specxr.label_table(labels)."
+            f"a {type(labels).__name__} was given as {name}; a pandas.DataFrame with one row for each star, or labels "
+            "of specxr.infer or specxr.open_labels, are required. Make a table: specxr.label_table(labels)."
         )
+    missing = [column for column in columns if column not in labels]
+    if missing:
+        raise ValueError(
+            f"{name} has no {', '.join(missing)} (it has {', '.join(map(str, labels.columns))}); a column for each is "
+            "required to draw this figure. Give labels that have them."
+        )
+    return labels
 
 
 def tidy(ax: Axes) -> None:

@@ -9,7 +9,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import median_abs_deviation
 
-from specxr.vocabulary import LABELS
+from specxr.cubes.positions import match_positions
+from specxr.vocabulary import IDENTITY, LABELS, SPEED_OF_LIGHT
 
 OUTLIER_SCATTERS = 5.0
 _N_BINS = 6
@@ -37,34 +38,48 @@ def robust_scatter(values: ArrayLike) -> float:
 
 
 def match(
-    a: pd.DataFrame, b: pd.DataFrame, on: str = "obsid", labels: Sequence[str] | None = None
+    a: pd.DataFrame,
+    b: pd.DataFrame,
+    on: str = "obsid",
+    labels: Sequence[str] | None = None,
+    *,
+    radius: str | float | None = None,
+    converged: bool = True,
 ) -> pd.DataFrame:
     """Join two tables of labels, star by star.
 
     Parameters
     ----------
     a, b : DataFrame
-        One row for each star. The case of the names of the columns does not matter.
+        One row for each star. The case of the names of the columns does not matter. A table without ``rv`` that has
+        the redshift ``z`` has the velocity c z.
     on : str, optional
         Column that identifies the star of a row.
     labels : sequence of str, optional
         Names of labels in the vocabulary; all that both tables have by default.
+    radius : str or float, optional
+        Join stars by their positions ``ra`` and ``dec`` [degree] instead, where they are each other's nearest within
+        this angle: ``"3 arcsec"``, or a number of arcseconds.
+    converged : bool, optional
+        Whether rows of stars whose fit has not converged (column ``result``) are left out.
 
     Returns
     -------
     DataFrame
-        One row for each star in both tables: ``on``, and ``<label>_a`` and ``<label>_b`` as float64, NaN where
-        a table has no finite value.
+        One row for each star in both tables: ``on`` (of A, with `radius`), and ``<label>_a`` and ``<label>_b`` as
+        float64, NaN where a table has no finite value. ``attrs["left_out"]`` has the numbers of rows of A and B that
+        have not converged.
 
     Raises
     ------
     ValueError
         The tables share no label or no star, or a star has several rows.
     """
-    a, b = (_lower_names(table, side) for table, side in ((a, "A"), (b, "B")))
+    a, b = (_with_velocity(_lower_names(table, side)) for table, side in ((a, "A"), (b, "B")))
+    kept = [_converged(table) if converged else table for table in (a, b)]
+    left_out = [len(whole) - len(some) for whole, some in zip((a, b), kept, strict=True)]
+    a, b = kept
     on = on.lower()
-    for table, side in ((a, "A"), (b, "B")):
-        _check_identifier(table, side, on)
     shared = [name for name in LABELS if name in a and name in b]
     names = shared if labels is None else [name.lower() for name in labels]
     if not names or not set(names) <= set(shared):
@@ -73,33 +88,73 @@ def match(
             f"{', '.join(names) or 'at least one'} is required in both. "
             f"Rename columns to the names of the vocabulary: {', '.join(LABELS)}."
         )
+    joined = _by_position(a, b, names, radius) if radius is not None else _by_identifier(a, b, names, on)
+    for name in (f"{name}_{side}" for name in names for side in "ab"):
+        values = joined[name].astype("float64")
+        joined[name] = values.where(np.isfinite(values) & (values > _MISSING))
+    joined.attrs["left_out"] = left_out
+    return joined
+
+
+def _by_identifier(a: pd.DataFrame, b: pd.DataFrame, names: Sequence[str], on: str) -> pd.DataFrame:
+    for table, side in ((a, "A"), (b, "B")):
+        _check_identifier(table, side, on)
     joined = a[[on, *names]].merge(b[[on, *names]], on=on, suffixes=("_a", "_b"))
     if joined.empty:
         raise ValueError(
             f"no value of '{on}' is in both tables (A has {len(a)} rows that begin with "
             f"{a[on].iloc[0] if len(a) else '-'}, B has {len(b)} that begin with {b[on].iloc[0] if len(b) else '-'}); "
             "common stars are required. "
-            "Check that both come from one survey, or choose another column with `on`."
+            "Check that both come from one survey, join them by position (--radius), or choose another column with "
+            "`on`."
         )
-    for name in joined.columns.drop(on):
-        values = joined[name].astype("float64")
-        joined[name] = values.where(np.isfinite(values) & (values > _MISSING))
     return joined
 
 
+def _by_position(a: pd.DataFrame, b: pd.DataFrame, names: Sequence[str], radius: str | float) -> pd.DataFrame:
+    first, second = match_positions(a, b, radius)
+    if not first.size:
+        raise ValueError(
+            f"no star of the {len(a)} rows of A lies within {radius} of one of the {len(b)} rows of B; common stars "
+            "are required. Check that both have ra and dec in degrees, or give a larger radius."
+        )
+    sides = [
+        table.iloc[places][list(names)].add_suffix(f"_{side}").reset_index(drop=True)
+        for table, places, side in ((a, first, "a"), (b, second, "b"))
+    ]
+    identity = [name for name in IDENTITY if name in a]
+    return pd.concat([a.iloc[first][identity].reset_index(drop=True), *sides], axis="columns")
+
+
+def _with_velocity(table: pd.DataFrame) -> pd.DataFrame:
+    if "rv" in table or "z" not in table:
+        return table
+    redshift = table["z"].astype("float64")
+    return table.assign(rv=(SPEED_OF_LIGHT * redshift).where(redshift > _MISSING))
+
+
+def _converged(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["result"] == "converged"] if "result" in table else table
+
+
 def compare(
-    a: pd.DataFrame, b: pd.DataFrame, on: str = "obsid", labels: Sequence[str] | None = None
+    a: pd.DataFrame,
+    b: pd.DataFrame,
+    on: str = "obsid",
+    labels: Sequence[str] | None = None,
+    *,
+    radius: str | float | None = None,
+    converged: bool = True,
 ) -> pd.DataFrame:
     """Compute statistics of the differences A minus B of each label.
 
     Parameters
     ----------
     a, b : DataFrame
-        One row for each star; see `specxr.cubes.tables.read_table` and `specxr.cubes.tables.label_table`.
-    on : str, optional
-        Column that identifies the star of a row.
-    labels : sequence of str, optional
-        Names of labels in the vocabulary; all that both tables have by default.
+        One row for each star; see `specxr.read_table` and `specxr.label_table`.
+    on, labels, radius, converged : optional
+        How the tables are joined, see `specxr.validation.comparison.match`: by ``obsid``, all labels that both have,
+        and only stars that converged, by default.
 
     Returns
     -------
@@ -108,8 +163,12 @@ def compare(
         ``mean``, ``std`` and ``robust_scatter`` [units of the label], and ``n_outliers``, the number of stars whose
         difference is farther from the median than five robust scatters.
     """
-    joined = match(a, b, on, labels)
-    names = [name.removesuffix("_a") for name in joined.columns if name.endswith("_a")]
+    return statistics(match(a, b, on, labels, radius=radius, converged=converged))
+
+
+def statistics(joined: pd.DataFrame) -> pd.DataFrame:
+    """Statistics of the differences of each label, as `compare` gives them, from a table of `match`."""
+    names = [name for name in LABELS if f"{name}_a" in joined]
     rows = {name: _statistics(differences(joined, name)) for name in names}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("label")
 
@@ -120,6 +179,9 @@ def compare_by(
     by: str = "teff",
     edges: Sequence[float] | None = None,
     on: str = "obsid",
+    *,
+    radius: str | float | None = None,
+    converged: bool = True,
 ) -> pd.DataFrame:
     """Compute statistics of the differences A minus B in bins of a label, and how they change along it.
 
@@ -132,8 +194,8 @@ def compare_by(
     edges : sequence of float, optional
         Edges of the bins [units of ``by``], increasing; a bin contains its lower edge. By default they hold equal
         numbers of stars, in six bins.
-    on : str, optional
-        Column that identifies the star of a row.
+    on, radius, converged : optional
+        How the tables are joined, see `match`.
 
     Returns
     -------
@@ -147,7 +209,7 @@ def compare_by(
     ValueError
         As `compare`; or the tables do not share ``by``, or the edges do not increase or no star lies between them.
     """
-    joined = match(a, b, on)
+    joined = match(a, b, on, radius=radius, converged=converged)
     names = [name.removesuffix("_a") for name in joined.columns if name.endswith("_a")]
     if by not in names:
         raise ValueError(

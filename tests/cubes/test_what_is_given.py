@@ -73,13 +73,19 @@ def test_a_class_or_a_name_is_no_estimator(tiny_cube, tmp_path):
         specxr.run(tmp_path / "c.zarr", specxr.LASP, name="a")
 
 
-def test_figures_are_drawn_of_tables(tiny_cube):
-    labels = specxr.infer(tiny_cube, Mean())
+def test_figures_take_labels_as_they_come_and_refuse_the_rest(tiny_cube):
+    labels = specxr.infer(tiny_cube, Mean(scale=60.0)).assign(
+        logg=("star", np.ones(12)), feh=("star", np.zeros(12))
+    )
     table = label_table(labels)
     for draw in (plot_kiel, lambda x: plot_comparison(table, x), lambda x: plot_recovery(x, table)):
-        with pytest.raises(TypeError) as error:
-            draw(labels)
-        one_line(error, "a Dataset was given", "pandas.DataFrame", "specxr.label_table(labels)")
+        draw(labels)
+        for wrong, found in ((tiny_cube["flux"], "a DataArray"), (FLUX, "a ndarray"), (None, "a NoneType")):
+            with pytest.raises(TypeError) as error:
+                draw(wrong)
+            one_line(error, f"{found} was given", "pandas.DataFrame", "specxr.label_table(labels)")
+    with pytest.raises(ValueError, match=r"labels has no feh \(it has .*a column for each is required"):
+        plot_kiel(table.drop(columns="feh"))
 
 
 def test_names_are_no_obsids():

@@ -140,3 +140,40 @@ def test_bins_hold_equal_numbers_unless_their_edges_are_given(pair):
 def test_bins_without_stars_are_refused(pair, by, edges, message):
     with pytest.raises(ValueError, match=message):
         compare_by(*pair, by, edges)
+
+
+def test_stars_that_have_not_converged_are_left_out_and_counted(pair):
+    a, b = pair
+    a = a.assign(result=np.where(a["obsid"] < 100, "max_iter", "converged"))
+    a.loc[a["obsid"] < 100, "teff"] += 9999.0
+    assert compare(a, b).loc["teff", ["n", "n_outliers"]].tolist() == [900, 0]
+    assert compare(a, b, converged=False).loc["teff", ["n", "n_outliers"]].tolist() == [1000, 100]
+    assert match(a, b).attrs["left_out"] == [100, 0]
+    assert compare_by(a, b, converged=False)["n"].max() == 1000
+
+
+def test_stars_are_joined_by_position():
+    a = pd.DataFrame(
+        {"obsid": [1, 2, 3, 4], "ra": [359.9999, 120.0, 120.0003, np.nan], "dec": [80.0, -30.0, -30.0, 0.0]}
+    ).assign(teff=[1.0, 2.0, 3.0, 4.0])
+    b = pd.DataFrame({"ra": [0.0001, 120.0, 10.0], "dec": [80.0, -30.0, 0.0], "teff": [10.0, 20.0, 30.0]})
+    joined = match(a, b, radius="1 arcsec")
+    assert joined["obsid"].tolist() == [1, 2]  # star 3 is near star 2's partner, which is nearer to star 2
+    assert joined["teff_b"].tolist() == [10.0, 20.0]
+    assert match(a, b, radius=0.1)["obsid"].tolist() == [2]
+    for radius in ("3 km", "-1 arcsec", "near", float("nan")):
+        with pytest.raises(ValueError, match="no angle on the sky"):
+            match(a, b, radius=radius)
+    with pytest.raises(ValueError, match="no star of the 4 rows of A lies within 1 arcsec"):
+        match(a, b.assign(dec=-80.0), radius="1 arcsec")
+    with pytest.raises(ValueError, match="table B has no columns 'ra' and 'dec'"):
+        match(a, b.drop(columns="ra"), radius="1 arcsec")
+
+
+def test_a_redshift_is_a_velocity(pair):
+    a, b = pair
+    survey = b.assign(z=1e-4)
+    survey.loc[:9, "z"] = -9999.0
+    table = compare(a, survey)
+    assert table.loc["rv", "n"] == 990
+    assert table.loc["rv", "median"] == pytest.approx(-29.9792458)
