@@ -15,7 +15,7 @@ from specxr.content import timestamp
 from specxr.readers.columns import attrs_of
 from specxr.vocabulary import LABELS, Flag, Result, flag_attrs
 
-FORMATS = {".fits": "fits", ".parquet": "parquet", ".ecsv": "ascii.ecsv"}
+TABLE_FORMATS = {".parquet": "parquet", ".fits": "fits", ".ecsv": "ascii.ecsv"}
 
 _OF_TABLES: dict[str, dict[str, Any]] = {
     "limits": {"long_name": "labels at an end of their range, with < or > for what is known of them"},
@@ -80,7 +80,7 @@ def write_quantity_table(table: pd.DataFrame, path: Path) -> None:
         # FITS has no unit dex, and no long names of keys: astropy writes both in its own way, and reads them back.
         warnings.simplefilter("ignore", AstropyWarning)
         warnings.simplefilter("ignore", VerifyWarning)
-        quantity_table(table).write(path, format=FORMATS[path.suffix.lower()])
+        quantity_table(table).write(path, format=TABLE_FORMATS[path.suffix.lower()])
 
 
 def _unit(name: str | None) -> Any:

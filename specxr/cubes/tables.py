@@ -10,10 +10,10 @@ import xarray as xr
 
 from specxr.content import check_writable, whole_file
 from specxr.cubes.integers import with_integers
-from specxr.cubes.quantity_tables import FORMATS, write_quantity_table
+from specxr.cubes.quantity_tables import TABLE_FORMATS, write_quantity_table
 from specxr.vocabulary import DIAGNOSTICS, IDENTITY, LABEL, LABELS, STAR, Result, recommended
 
-SUFFIXES = (".csv", *FORMATS)
+SUFFIXES = (".csv", *TABLE_FORMATS)
 
 
 def label_table(labels: xr.Dataset, beside: xr.Dataset | None = None) -> pd.DataFrame:
@@ -132,7 +132,7 @@ def read_table(source: str | Path) -> pd.DataFrame:
         return pd.read_parquet(path)
     from astropy.table import Table
 
-    table = Table.read(path, format=FORMATS[suffix])
+    table = Table.read(path, format=TABLE_FORMATS[suffix])
     table.convert_bytestring_to_unicode()
     # A DataFrame has no place for columns of vectors (covariances, spectra).
     frame: pd.DataFrame = table[[name for name in table.colnames if table[name].ndim == 1]].to_pandas()

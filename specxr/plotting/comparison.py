@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from numpy.typing import NDArray
 
-from specxr.plotting.style import BLUE, DATA, POINTS, VERMILION, Labels, as_table, axis_name, tidy
+from specxr.plotting.style import BLUE, DATA, POINTS, VERMILION, LabelTable, as_table, axis_name, tidy
 from specxr.validation.comparison import match, robust_scatter
 
 # The labels that differences are drawn against.
@@ -19,8 +19,8 @@ _AGAINST = ("teff", "logg", "feh")
 
 
 def plot_comparison(
-    a: Labels,
-    b: Labels,
+    a: LabelTable,
+    b: LabelTable,
     on: str = "obsid",
     labels: Sequence[str] | None = None,
     names: tuple[str, str] = ("A", "B"),

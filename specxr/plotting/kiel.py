@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
 
-from specxr.plotting.style import POINTS, SEQUENTIAL, Labels, as_table, axis_name, tidy
+from specxr.plotting.style import POINTS, SEQUENTIAL, LabelTable, as_table, axis_name, tidy
 
 
-def plot_kiel(labels: Labels, ax: Axes | None = None, title: str = "") -> Axes:
+def plot_kiel(labels: LabelTable, ax: Axes | None = None, title: str = "") -> Axes:
     """Draw stars in the Kiel diagram, coloured by metallicity.
 
     Parameters

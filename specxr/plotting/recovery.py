@@ -16,7 +16,7 @@ from specxr.plotting.style import (
     ORANGE,
     POINTS,
     VERMILION,
-    Labels,
+    LabelTable,
     as_table,
     axis_name,
     tidy,
@@ -26,7 +26,7 @@ from specxr.validation.recovery import recovery_by_snr, recovery_on_kiel, recove
 from specxr.vocabulary import LABELS, Result
 
 
-def plot_recovery(labels: Labels, truth: Labels, figure: FigureBase | None = None) -> FigureBase:
+def plot_recovery(labels: LabelTable, truth: LabelTable, figure: FigureBase | None = None) -> FigureBase:
     """Draw inferred minus true labels against the true temperature, with bias and scatter in bins.
 
     Parameters
@@ -72,7 +72,9 @@ def plot_recovery(labels: Labels, truth: Labels, figure: FigureBase | None = Non
     return figure
 
 
-def plot_recovery_by_snr(labels: Labels, truth: Labels, figure: FigureBase | None = None) -> FigureBase:
+def plot_recovery_by_snr(
+    labels: LabelTable, truth: LabelTable, figure: FigureBase | None = None
+) -> FigureBase:
     """Draw scatter (solid) and bias (dashed) against the S/N, in three ranges of temperature (Sun et al. 2025, Fig. 2).
 
     Parameters
@@ -123,7 +125,9 @@ def plot_recovery_by_snr(labels: Labels, truth: Labels, figure: FigureBase | Non
     return figure
 
 
-def plot_recovery_on_kiel(labels: Labels, truth: Labels, names: tuple[str, ...] = ("teff", "logg")) -> Figure:
+def plot_recovery_on_kiel(
+    labels: LabelTable, truth: LabelTable, names: tuple[str, ...] = ("teff", "logg")
+) -> Figure:
     """Draw the scatter across the Kiel diagram, a dot for each S/N with the lowest on top (Sun et al. 2025, Fig. 1).
 
     Parameters
@@ -131,7 +135,7 @@ def plot_recovery_on_kiel(labels: Labels, truth: Labels, names: tuple[str, ...] 
     labels, truth : DataFrame or Dataset
         See `specxr.validation.recovery.recovery_on_kiel`.
     names : tuple of str, optional
-        Labels whose scatter is drawn, one panel for each.
+        LabelTable whose scatter is drawn, one panel for each.
 
     Returns
     -------

@@ -15,7 +15,7 @@ from specxr.content import whole_file
 from specxr.cubes.tables import label_table
 from specxr.vocabulary import LABELS, STAR
 
-Labels = pd.DataFrame | xr.Dataset  # labels that a figure takes: a table, or what `infer` returns
+LabelTable = pd.DataFrame | xr.Dataset  # labels that a figure takes: a table, or what `infer` returns
 
 # Okabe & Ito (2008).
 BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
@@ -44,7 +44,7 @@ def axis_name(label: str, prefix: str = "") -> str:
 
 
 def as_table(labels: object, name: str = "labels", columns: Collection[str] = ()) -> pd.DataFrame:
-    """Labels that are to be drawn as a table: one, or labels of `infer` or `open_labels`, which become one.
+    """LabelTable that are to be drawn as a table: one, or labels of `infer` or `open_labels`, which become one.
 
     Raises
     ------
