@@ -62,7 +62,7 @@ class DwarfTemplates:
         Parameters
         ----------
         dwarfs : str or Path
-            PyHammer's composites (Kesseli et al. 2017) as .npz: ``name`` as "M2_-0.5_Dwarf", ``loglam``, ``flux`` and
+            PyHammer's composites (Kesseli et al. 2017) as .npz: ``name`` as ``M2_-0.5_Dwarf``, ``loglam``, ``flux`` and
             ``n_stacked``.
         giants : str or Path
             The library STELIB (Le Borgne et al. 2003) as .npz: ``name``, ``wave_air`` and ``flux``.

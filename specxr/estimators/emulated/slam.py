@@ -46,9 +46,10 @@ class SLAM(Emulated):
     Parameters
     ----------
     loss : {"epsilon", "squared"}, optional
-        "epsilon": support vector regression, |f|^2 / 2 + C sum max(|y - f| - epsilon, 0), with k-fold cross-validation.
-        "squared": kernel ridge regression, |f|^2 / 2 + C sum (y - f)^2, with leave-one-out errors in closed form; much
-        faster, without protection from outlying pixels. It takes no epsilon and no folds.
+        "epsilon": support vector regression, ``|f|^2 / 2 + C sum max(|y - f| - epsilon, 0)``, with k-fold
+        cross-validation.
+        "squared": kernel ridge regression, ``|f|^2 / 2 + C sum (y - f)^2``, with leave-one-out errors in closed
+        form; much faster, without protection from outlying pixels. It takes no epsilon and no folds.
     solver : {"torch", "sklearn"}, optional
         Solver of the support vector regression: all pixels at once, or scikit-learn one pixel after the other, as a
         reference.
