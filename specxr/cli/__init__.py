@@ -14,6 +14,7 @@ from specxr.cli.demo import demo
 from specxr.cli.inference import calibrate, infer
 from specxr.cli.labels import compare, export, report
 from specxr.cli.models import models, train
+from specxr.cli.plot import plot
 from specxr.cli.runs import runs
 
 
@@ -45,7 +46,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, ingest, info, train, infer, calibrate, report, export, compare, runs):
+for command in (demo, ingest, info, train, infer, calibrate, report, export, compare, runs, plot):
     app.command()(command)
 app.add_typer(models, name="models")
 

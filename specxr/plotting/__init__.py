@@ -8,6 +8,7 @@ from specxr.plotting.fit import plot_fit
 from specxr.plotting.kiel import plot_kiel
 from specxr.plotting.radial_gradient import plot_radial_gradient
 from specxr.plotting.recovery import plot_recovery, plot_recovery_by_snr, plot_recovery_on_kiel
+from specxr.plotting.star import plot_star
 from specxr.plotting.style import save_figure
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "plot_recovery",
     "plot_recovery_by_snr",
     "plot_recovery_on_kiel",
+    "plot_star",
     "save_figure",
 ]

@@ -66,8 +66,8 @@ def plot_fit(
     bottom.step(x, np.where(left_out, np.nan, residual), where="mid", color=DATA, lw=0.7)
     _shade(top, bottom, x, left_out)
 
-    top.set_ylim(*_limits(np.concatenate((data[~left_out], fitted))))
-    bottom.set_ylim(*_limits(residual[~left_out], symmetric=True))
+    top.set_ylim(*axis_limits(np.concatenate((data[~left_out], fitted))))
+    bottom.set_ylim(*axis_limits(residual[~left_out], symmetric=True))
     top.set_ylabel("flux / median")
     bottom.set_ylabel("data - model")
     bottom.set_xlabel(f"{medium} wavelength [Å]".strip())
@@ -82,15 +82,24 @@ def plot_fit(
 
 def _shade(top: Axes, bottom: Axes, wavelength: NDArray[np.float64], left_out: NDArray[np.bool_]) -> None:
     """Draw bands over pixels that were left out, wider by a pixel on both sides so that a single one is visible."""
-    edges = np.flatnonzero(np.diff(left_out.astype("int8"), prepend=0, append=0))
-    width = np.gradient(wavelength)
-    for n, (start, stop) in enumerate(edges.reshape(-1, 2)):
-        span = (wavelength[start] - 1.5 * width[start], wavelength[stop - 1] + 1.5 * width[stop - 1])
+    for n, span in enumerate(spans(wavelength, left_out, 1.5)):
         top.axvspan(*span, color=GREEN, alpha=0.4, lw=0, label="" if n else "left out")
         bottom.axvspan(*span, color=GREEN, alpha=0.4, lw=0)
 
 
-def _limits(values: NDArray[np.float64], symmetric: bool = False) -> tuple[float, float]:
+def spans(
+    wavelength: NDArray[np.float64], chosen: NDArray[np.bool_], wider: float = 0.5
+) -> list[tuple[float, float]]:
+    """Ranges of wavelength of neighbouring pixels that are chosen, wider on both sides by so many pixels."""
+    edges = np.flatnonzero(np.diff(chosen.astype("int8"), prepend=0, append=0))
+    width = wider * np.gradient(wavelength)
+    return [
+        (float(wavelength[start] - width[start]), float(wavelength[stop - 1] + width[stop - 1]))
+        for start, stop in edges.reshape(-1, 2)
+    ]
+
+
+def axis_limits(values: NDArray[np.float64], symmetric: bool = False) -> tuple[float, float]:
     """Limits of an axis that do not depend on one wrong pixel."""
     values = values[np.isfinite(values)]
     if values.size == 0:
