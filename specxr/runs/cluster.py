@@ -63,6 +63,12 @@ def local(n_workers: int | None = None, memory_limit: str | float = "auto") -> C
         "distributed.scheduler.allowed-failures": 0,
         # What a worker would log on the terminal is in the ledger, or in the run's own messages.
         "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical",
+        # Every block needs arrays of the same sizes. Where their memory goes back to the system after each use, as Dask
+        # has it, a fit takes a third longer.
+        "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 2**26,
+        "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 2**25,
+        # Every 10 ms, Dask looks at what a worker does, which takes 6 % of its time and shows nothing of compiled code.
+        "distributed.worker.profile.interval": "1s",
     }
     with dask.config.set(settings):
         with _interrupts_blocked():

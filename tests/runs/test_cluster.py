@@ -1,6 +1,7 @@
 """Where blocks are fitted: local workers, connections that fail, extras that are missing, GPUs."""
 
 import os
+import platform
 import sys
 
 import dask
@@ -35,6 +36,25 @@ def test_local_workers_are_processes_of_one_thread(workers):
     found = workers.run(threads_of_torch)
     assert {threads for _, threads in found.values()} == {1}
     assert len({pid for pid, _ in found.values()} | {os.getpid()}) == 3
+
+
+def faults_of_arrays():
+    """Page faults of a worker that makes the same arrays of 12 MB twenty times."""
+    import resource
+
+    import numpy as np
+
+    np.ones((2, 1_500_000))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        np.ones(1_500_000) + np.ones(1_500_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are those of glibc")
+def test_local_workers_keep_the_memory_of_their_arrays(workers):
+    pages = 20 * 2 * 12_000_000 / 4096
+    assert max(workers.run(faults_of_arrays).values()) < 0.2 * pages
 
 
 def test_the_estimator_is_loaded_once_a_process(workers, tmp_path):
