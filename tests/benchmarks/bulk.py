@@ -6,8 +6,8 @@ The cube (13 kB for each star, 4200-5700 A) is written to a temporary folder in 
 stars have the spectral types of a survey: those of the 37,724 stars from A to K of LAMOST in table 5 of the
 language-model paper. With ``--uniform``, a third of them are hotter than 7,000 K, whose fits take longer. Two
 workers stop when they have fitted ``--fit`` stars, one worker after a fifth of them. The rates by the clock do not
-count the first block, which has the cluster to itself, and the blocks at work at the end. CPU seconds depend less on
-what else the machine does.
+count the first block, which has the cluster to itself, and the blocks at work at the end; those by CPU time, which
+depend less on what else the machine does, do not count the start of the workers.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 
 import dask
 import psutil
+from distributed import Client
 
 import specxr
 from specxr.cubes.group import open_group
@@ -47,6 +48,11 @@ def usage() -> dict[str, float]:
     process = psutil.Process()
     cpu, io = process.cpu_times(), process.io_counters()
     return {"cpu": cpu.user + cpu.system, "read": io.read_chars, "written": io.write_chars}
+
+
+def cpu_of(client: Client) -> float:
+    """CPU time [s] of all workers so far."""
+    return sum(one["cpu"] for one in client.run(usage).values())
 
 
 def make(path: Path, n_stars: int, small: bool, uniform: bool) -> None:
@@ -77,8 +83,13 @@ def fit(path: Path, n_workers: int, n_fit: int) -> tuple[float, float]:
     # The first block alone, then whole rounds of all workers, so that little is under way when it stops.
     n_blocks = 1 + n_workers * -(-n_fit // (block * n_workers))
 
+    begun: dict[str, float] = {}  # what there was when the workers had started and each had done a block
+
     def stop(summary: Summary) -> None:
+        if not begun and summary.n_fitted >= n_workers * block:
+            begun["stars"], begun["cpu"] = summary.n_fitted, cpu_of(client)
         if summary.n_fitted >= n_blocks * block:
+            begun["rate"] = (summary.n_fitted - begun["stars"]) / max(cpu_of(client) - begun["cpu"], 1e-9)
             raise Enough
 
     with cluster.local(n_workers) as client:
@@ -97,10 +108,10 @@ def fit(path: Path, n_workers: int, n_fit: int) -> tuple[float, float]:
     busy = sum(b.seconds for b in others)
     used = {key: sum(after[w][key] - before[w][key] for w in after) for key in mine}
     waiting = max(n_workers * wall - busy, 0.0)
-    total = sum(block.n_stars for block in done)
+    total, rate = sum(block.n_stars for block in done), begun["rate"]
     print(
         f"{n_workers} workers: {total:,} stars in {len(done)} blocks, load {os.getloadavg()[0]:.1f}\n"
-        f"  {stars / wall:,.0f} stars/s; {total / used['cpu']:,.0f} stars per CPU s of the workers\n"
+        f"  {stars / wall:,.0f} stars/s; {rate:,.0f} stars per CPU s of the workers\n"
         f"  of kernel time: reading and writing {busy / kernel - 1.0:.1%}, waiting for blocks {waiting / kernel:.1%}\n"
         f"  workers read {used['read'] / 1e9:.2f} GB and wrote {used['written'] / 1e6:.0f} MB; "
         f"driver {mine_after['cpu'] - mine['cpu']:.1f} CPU s\n"
@@ -108,7 +119,7 @@ def fit(path: Path, n_workers: int, n_fit: int) -> tuple[float, float]:
         f"of the driver {peak_memory() / 1e6:,.0f} MB",
         flush=True,
     )
-    return stars / wall, total / used["cpu"]
+    return stars / wall, rate
 
 
 def main(argv: Sequence[str] | None = None) -> None:
