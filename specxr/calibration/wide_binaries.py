@@ -17,6 +17,7 @@ from specxr.published.m_dwarfs import FEH_TREND, M_DWARF_SELECTION, FehTrend, MD
 from specxr.vocabulary import STAR
 
 PAIR_COLUMNS = ("source_id1", "source_id2", "R_chance_align", "ruwe1", "ruwe2")
+_OPTIONAL = ("alpha_m", "alpha_m_err")
 _LEAST_PAIRS = 20  # to measure two exponents
 
 
@@ -105,7 +106,8 @@ def fgk_m_pairs(
     binaries : DataFrame
         From `read_binaries`. Which of the two stars is the M dwarf does not matter.
     fgk : DataFrame
-        One row for each F, G or K dwarf: ``source_id``, ``teff`` [K], ``feh`` and ``feh_err`` [dex].
+        One row for each F, G or K dwarf: ``source_id``, ``teff`` [K], ``feh`` and ``feh_err`` [dex], and, where it is
+        known, ``alpha_m`` and ``alpha_m_err`` [dex].
     m_dwarfs : array_like of int, shape (star,)
         Identifiers of candidate M dwarfs, of those with spectra.
     limits : MDwarfSelection, optional
@@ -114,11 +116,12 @@ def fgk_m_pairs(
     Returns
     -------
     DataFrame
-        One row for each pair: ``source_id`` of the M dwarf, ``companion``, and ``teff_fgk``, ``feh`` and ``feh_err`` of
-        the companion. Rows are sorted by ``source_id``. An M dwarf with two such companions takes the one whose [Fe/H]
-        has the smaller error.
+        One row for each pair: ``source_id`` of the M dwarf, ``companion``, and ``teff_fgk`` and the other columns of
+        `fgk` for the companion. Rows are sorted by ``source_id``. An M dwarf with two such companions takes the one
+        whose [Fe/H] has the smaller error.
     """
-    labels = fgk.assign(companion=identifiers(fgk["source_id"]))[["companion", "teff", "feh", "feh_err"]]
+    known = ["companion", "teff", "feh", "feh_err", *(name for name in _OPTIONAL if name in fgk)]
+    labels = fgk.assign(companion=identifiers(fgk["source_id"]))[known]
     labels = labels.sort_values("feh_err").drop_duplicates("companion")
     dwarfs = np.unique(identifiers(m_dwarfs))
     good = binaries[_reliable(binaries, limits)]

@@ -131,6 +131,15 @@ class Calibration:
         label = self.labels[name]
         return _ratio(label.observed, formal if self.adopted else label.formal, snr, self.snr_range)
 
+    def shared(self, name: str) -> float:
+        """Error of a label at the best S/N of the held-out stars, where their scatter itself is the error.
+
+        It is that of their labels for the most part, and says nothing about a single star; 0 for scaled formal errors.
+        """
+        if not self.adopted or name not in self.labels:
+            return 0.0
+        return float(self.labels[name].observed(np.array(self.snr_range[1])))
+
     def beyond(self, snr: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Whether each S/N lies outside those of the held-out stars, shape (star,); NaN does."""
         return ~((snr >= self.snr_range[0]) & (snr <= self.snr_range[1]))

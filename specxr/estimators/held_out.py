@@ -24,6 +24,7 @@ def calibrate_by_folds(
     *,
     folds: int = 5,
     snr: tuple[float, float] | None = None,
+    known: Mapping[str, NDArray[np.float64]] | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> _T:
@@ -40,6 +41,10 @@ def calibrate_by_folds(
         Signal-to-noise ratios per pixel, uniform in their logarithm between these two. Noise is added to the held-out
         spectra where they are better. This is needed where the training spectra have next to no noise; without it the
         spectra are inferred as they are.
+    known : mapping of str to ndarray, shape (star,), optional
+        Labels as they were measured, with their errors, where those of `training` are what is expected of them
+        (`specxr.calibration.training_labels.expected_labels`). The errors are then the scatter about these labels,
+        a + b / SNR^c, as those of `calibrate_on` are.
     seed : int, optional
         Seed of the shares and of the noise.
     progress : callable, optional
@@ -47,7 +52,8 @@ def calibrate_by_folds(
 
     Returns
     -------
-    A copy, fitted to all stars, that multiplies formal errors by the factor that the held-out stars require.
+    A copy, fitted to all stars, that multiplies formal errors by the factor that the held-out stars require, or whose
+    errors are the scatter of these about `known`.
 
     Raises
     ------
@@ -75,7 +81,7 @@ def calibrate_by_folds(
             inferred[name][out] = values[name]
         if progress is not None:
             progress(fold + 1, folds)
-    return _calibrated(fitted, training.labels, inferred, seen, folds)
+    return _calibrated(fitted, known or training.labels, inferred, seen, folds, adopted=known is not None)
 
 
 def calibrate_on(estimator: _T, test: TrainingSet) -> _T:

@@ -56,6 +56,8 @@ class Inferred:
         Number of pixels that a star can have at most.
     n_whole : float
         Number of pixels of a spectrum that reaches over all of the window of the fit.
+    shared_errors : Tensor, shape (label,), optional
+        What the errors of all stars have in common, see `specxr.estimators.quality.large_errors`.
     """
 
     values: Tensor
@@ -70,6 +72,7 @@ class Inferred:
     quality: Quality
     n_window: int
     n_whole: float
+    shared_errors: Tensor | None = None
 
 
 def blanked(values: Tensor, covariance: Tensor, result: Tensor, singular: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,7 +151,7 @@ def _judged(names: tuple[str, ...], inferred: Inferred, errors: Tensor) -> tuple
     flags |= at_edge * int(Flag.EDGE_OF_GRID) | at_limit * int(Flag.LABEL_AT_LIMIT)
     flags |= (2 * inferred.n_good < inferred.n_window) * int(Flag.FEW_PIXELS)
     flags |= (2 * inferred.n_good < inferred.n_whole) * int(Flag.LOW_COVERAGE)
-    flags |= large_errors(names, inferred.values, errors) * int(Flag.LARGE_ERRORS)
+    flags |= large_errors(names, inferred.values, errors, inferred.shared_errors) * int(Flag.LARGE_ERRORS)
     flags |= at_velocity_bound * int(Flag.AT_VELOCITY_BOUND)
     return code, flags, high.to(torch.int8) - low.to(torch.int8)
 

@@ -23,8 +23,9 @@ from specxr.vocabulary import SPEED_OF_LIGHT, Flag
 _LEAST_SNR = 6.0
 # Noise that a model is fitted to correlates with it by up to 0.2, stars of S/N 10 by 0.6 and more.
 _LEAST_CORRELATION = 0.4
-# Mean squared residual over what noise and the model's own error explain: by the scatter between neighbours, and by the
-# inverse variance, which surveys know less well and which is granted a larger error of the model.
+# Mean squared residual over what noise and the model's own error explain: by the scatter between neighbours, which
+# changes along the spectrum as the inverse variance says, and by the inverse variance alone, which surveys know less
+# well and which is granted a larger error of the model.
 _MOST_OVER_NOISE, _MOST_OVER_VARIANCE, _BESIDE_VARIANCE = 1.8, 3.0, 0.02
 # The two halves of a spectrum may differ by so many errors in velocity and in the strength of their lines; those of one
 # star differ by a part of a pixel and of the strength, because of the wavelengths and of the model.
@@ -117,8 +118,16 @@ class Judge:
         return np.where(np.isfinite(at), np.round(at), _NOWHERE).astype(np.int64)
 
 
-def large_errors(names: tuple[str, ...], values: Tensor, errors: Tensor) -> Tensor:
-    """Whether errors are so large that the labels say little; shapes (star, label), result (star,)."""
+def large_errors(
+    names: tuple[str, ...], values: Tensor, errors: Tensor, shared: Tensor | None = None
+) -> Tensor:
+    """Whether errors are so large that the labels say little; shapes (star, label), result (star,).
+
+    What the errors of all stars have in common, `shared` of shape (label,), says nothing about a star, and is taken
+    away in quadrature.
+    """
+    if shared is not None:
+        errors = (errors.square() - shared.square()).clamp(min=0.0).sqrt()
     large = torch.zeros(len(values), dtype=torch.bool, device=values.device)
     for i, name in enumerate(names):
         absolute, share = _MOST_ERROR.get(name, (torch.inf, 0.0))

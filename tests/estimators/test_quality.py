@@ -51,6 +51,18 @@ def test_simulated_stars_are_recommended(fitted):
     np.testing.assert_allclose(fitted["reduced_chi2"], 1.0, atol=0.2)
 
 
+def test_noise_that_changes_along_the_spectrum_is_no_poor_fit(stars):
+    """Thirty times more noise in the blue than in the red, as in a normalised M dwarf."""
+    share = np.geomspace(0.15, 0.005, stars.flux.shape[1]) * np.median(stars.flux, axis=1, keepdims=True)
+    noisy = stars.flux + share * np.random.default_rng(4).normal(size=stars.flux.shape)
+    out = LASP(weighted=True).estimate(replace(stars, flux=noisy.astype("f4"), ivar=(share**-2).astype("f4")))
+    assert good(out).all()
+    # The same noise with an inverse variance that does not say so.
+    one = np.broadcast_to(np.median(share, axis=1, keepdims=True) ** -2, share.shape)
+    out = LASP(weighted=True).estimate(replace(stars, flux=noisy.astype("f4"), ivar=one.astype("f4")))
+    assert has(out, Flag.POOR_FIT).all()
+
+
 def test_unknown_variances_are_replaced_by_the_scatter_between_pixels(stars):
     out = LASP(**BOTH).estimate(replace(stars, ivar=np.full_like(stars.ivar, np.nan)))
     assert good(out).all()
@@ -117,6 +129,15 @@ def test_large_errors_are_relative_for_hot_stars():
     values = torch.tensor([[5000.0, 0.0], [20000.0, 0.0], [5000.0, 0.0], [5000.0, 0.0]])
     errors = torch.tensor([[250.0, 0.1], [500.0, 0.1], [100.0, 0.3], [torch.nan, 0.1]])
     assert large_errors(("teff", "feh"), values, errors).tolist() == [True, False, True, True]
+
+
+def test_what_all_errors_have_in_common_says_nothing_about_a_star():
+    import torch
+
+    values, shared = torch.zeros(3, 1), torch.tensor([0.19])
+    errors = torch.tensor([[0.19], [0.25], [0.35]])
+    assert large_errors(("feh",), values, errors).tolist() == [False, True, True]
+    assert large_errors(("feh",), values, errors, shared).tolist() == [False, False, True]
 
 
 def test_flux_in_other_units_is_a_poor_fit_of_a_model_without_normalisation():

@@ -11,7 +11,7 @@ from support.trained import observed, spectra_with_labels
 
 from specxr import SLAM
 from specxr.estimators.domain import Domain
-from specxr.estimators.held_out import calibrate_on
+from specxr.estimators.held_out import calibrate_by_folds, calibrate_on
 from specxr.spectra.training_set import TrainingSet
 from specxr.vocabulary import DISTRUST, Flag, Result
 
@@ -77,6 +77,21 @@ def test_errors_are_calibrated_on_other_stars_and_flagged_beyond_their_snr(fitte
     assert (flags & int(Flag.UNCALIBRATED_ERRORS)).all()
     assert ((out["flags"] & int(Flag.UNCALIBRATED_ERRORS)) > 0).mean() < 0.05
     assert not Flag.UNCALIBRATED_ERRORS & DISTRUST
+
+
+def test_errors_are_those_about_the_labels_as_they_were_measured(fitted):
+    """A model that learns expected labels; its errors are the scatter of held-out stars about labels with errors."""
+    rng = np.random.default_rng(11)
+    training = noisy(120, 12, np.exp(rng.uniform(np.log(20), np.log(200), 120)))
+    measured = training.labels | {"teff": training.labels["teff"] + rng.normal(0, 500.0, 120)}
+    calibrated = calibrate_by_folds(fitted, training, folds=2, known=measured)
+    assert calibrated.trained_model.calibration.adopted
+    others = noisy(200, 13, np.exp(rng.uniform(np.log(20), np.log(200), 200)))
+    out = calibrated.estimate(observed_as(others))
+    good = out["result"] == Result.CONVERGED
+    assert 0.85 * 500 < np.median(out["teff_err"][good]) < 1.3 * 500
+    assert calibrated.trained_model.calibration.shared("teff") > 400
+    assert calibrate_by_folds(fitted, training, folds=2).trained_model.calibration.shared("teff") == 0
 
 
 def observed_as(stars):

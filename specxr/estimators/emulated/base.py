@@ -271,6 +271,7 @@ class Emulated(Trained):
         model = self.trained_model
         values, covariance = fitted.parameters.double(), fitted.covariance.double()
         flags = model.domain.outside(values[:, 1:]) * int(Flag.OUTSIDE_TRAINING)
+        shared = None
         if model.calibration is not None:
             snr = observed.snr.cpu().numpy()
             formal = covariance.diagonal(dim1=1, dim2=2).sqrt().cpu().numpy().T
@@ -281,6 +282,7 @@ class Emulated(Trained):
             factor = torch.from_numpy(np.stack(factors, axis=1)).to(covariance.device)
             covariance = covariance * factor[:, :, None] * factor[:, None]
             flags |= torch.from_numpy(model.calibration.beyond(snr)).to(flags) * int(Flag.UNCALIBRATED_ERRORS)
+            shared = covariance.new_tensor([model.calibration.shared(name) for name in self.labels])
         singular = torch.isnan(covariance).flatten(1).any(-1)
         values, covariance = blanked(values, covariance, fitted.result, singular)
         return Inferred(
@@ -296,6 +298,7 @@ class Emulated(Trained):
             quality,
             int(self.used.sum()),
             float(self.used.sum()),
+            shared,
         )
 
     @property
