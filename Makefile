@@ -14,12 +14,11 @@ test: $(INSTALLED)
 	.venv/bin/pytest
 
 docs: $(INSTALLED)
-	.venv/bin/pip install -q -c constraints.txt -e '.[docs]'
 	.venv/bin/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
 # torch comes first and by itself: resolved together with the rest, pip may choose a build with CUDA, of gigabytes.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install torch==2.13.0
-	.venv/bin/pip install -c constraints.txt -e '.[test]'
+	.venv/bin/pip install -c constraints.txt -e '.[test,docs]'
 	touch $(INSTALLED)

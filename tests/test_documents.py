@@ -16,7 +16,7 @@ from specxr.cli import app
 from specxr.cli.options import parse_options
 
 PAGES = [path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts]
-DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *PAGES])
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *PAGES])
 
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _INLINE = re.compile(r"`([^`]+)`")

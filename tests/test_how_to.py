@@ -10,7 +10,8 @@ from support.pages import PYTHON, ROOT, SHELL, blocks, commands, copy_files, mak
 from support.program import ok
 
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted([*(DOCS / "how-to").glob("*.md"), *(DOCS / "tutorial").glob("*.md")])]
+GUIDES = sorted([*(DOCS / "how-to").glob("*.md"), *(DOCS / "tutorial").glob("*.md")])
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", DOCS / "reference" / "gallery.md", *GUIDES]
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ class SLAM(Emulated):
     c : tuple of float, optional
         Penalties, per standard deviation of the pixel.
     gamma : tuple of float, optional
-        Rates of the kernel exp(-gamma |t - t'|^2) of scaled labels t.
+        Rates of the kernel ``exp(-gamma |t - t'|^2)`` of scaled labels t.
     epsilon : tuple of float, optional
         Half widths of the tube, in standard deviations of the pixel.
     weights : {"equal", "noise"}, optional
