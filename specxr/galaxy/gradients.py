@@ -12,7 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 
-LEAST_STARS = 10  # of a fit
+LEAST_TRACERS = 10  # of a fit
 _GROUPS, _LEAST_IN_GROUP = 10, 100  # of stars with similar errors of the radius
 _BREAKS = (
     15  # radii that are tried as the place of a break, between the 10th and 90th percentile of the stars
@@ -255,7 +255,7 @@ def bin_gradient(
 
 
 def _usable(
-    columns: tuple[ArrayLike, ...], least: int = LEAST_STARS
+    columns: tuple[ArrayLike, ...], least: int = LEAST_TRACERS
 ) -> tuple[_Array, _Array, _Array, _Array]:
     radius, value, error, radius_err = np.broadcast_arrays(*(np.asarray(c, "f8") for c in columns))
     known = np.isfinite(radius + value + error + radius_err) & (error > 0) & (radius_err >= 0) & (radius > 0)

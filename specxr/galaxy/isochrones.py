@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 _COLUMNS = {"MH": "feh", "logAge": "log_age", "Mini": "mass", "Gmag": "m_g", "G_BPmag": "bp", "G_RPmag": "rp"}
+_KIEL = {"logTe": "log_teff", "logg": "logg", "label": "stage"}
 
 
 def read_parsec(path: str | Path, log_age: float | None = None) -> pd.DataFrame:
@@ -22,7 +23,8 @@ def read_parsec(path: str | Path, log_age: float | None = None) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``feh`` ([M/H], dex), ``log_age``, ``mass`` (initial, solar), ``m_g`` and ``bp_rp`` [mag].
+        ``feh`` ([M/H], dex), ``log_age``, ``mass`` (initial, solar), ``m_g`` and ``bp_rp`` [mag]; and where the table
+        has them ``teff`` [K], ``logg`` [dex] and ``stage``, which is 4 to 6 while helium burns in the core.
 
     Raises
     ------
@@ -38,8 +40,11 @@ def read_parsec(path: str | Path, log_age: float | None = None) -> pd.DataFrame:
             f"{path} has no column {', '.join(missing)} (it has {', '.join(names) or 'no line of names'}); a table of "
             "PARSEC with the photometry of Gaia is required. Choose the photometric system of Gaia in its form."
         )
-    table = pd.read_csv(path, sep=r"\s+", comment="#", names=names)[list(_COLUMNS)].rename(columns=_COLUMNS)
+    columns = _COLUMNS | {name: new for name, new in _KIEL.items() if name in names}
+    table = pd.read_csv(path, sep=r"\s+", comment="#", names=names)[list(columns)].rename(columns=columns)
     table["bp_rp"] = table.pop("bp") - table.pop("rp")
+    if "log_teff" in table:
+        table["teff"] = 10.0 ** table.pop("log_teff")
     if log_age is not None:
         table = table[(table["log_age"] - log_age).abs() < 0.01]
         if table.empty:

@@ -199,3 +199,39 @@ N_BHB, N_HOT_STARS = 3564, 315_822
 
 # Slope of [Fe/H] of Cepheids and its error [dex/kpc] (Genovali et al. 2014), which section 5.5 compares with.
 CEPHEID_SLOPE = (-0.060, 0.002)
+
+
+@dataclass(frozen=True)
+class HotStarSelection:
+    """Stars of the paper's catalogue (sections 2, 5.1 and 5.2).
+
+    Attributes
+    ----------
+    lasp_teff : float
+        Least temperature of LASP, where it gives one [K].
+    m_ks : float
+        Faintest Ks - 5 log10(r / pc) + 5 [mag].
+    oba_colours : (float, float, float)
+        Slope and upper and lower intercept of J - H against G - Ks [mag] (equation 1, Zari et al. 2021).
+    no_giant : (float, float)
+        Slope and intercept of G against G - Ks [mag] (equation 2).
+    snr : float
+        Least S/N in the band r; `GradientSelection` has that of abundances.
+    teff : (float, float)
+        Temperatures, both left out [K].
+    """
+
+    lasp_teff: float = 7500.0
+    m_ks: float = 2.5
+    oba_colours: tuple[float, float, float] = (0.15, 0.05, -0.15)
+    no_giant: tuple[float, float] = (2.0, 3.0)
+    snr: float = 10.0
+    teff: tuple[float, float] = (7100.0, 19000.0)
+
+
+HOT_STAR_SELECTION = HotStarSelection()
+
+# Section 5.3: a candidate of the blue horizontal branch has less gravity, a blue straggler more [dex].
+BHB_LOGG = 3.5
+# Section 4.2: slowest rotation that LAMOST's low resolution detects (Sun et al. 2019, 2021) [km/s].
+VSINI_LIMIT = 120.0

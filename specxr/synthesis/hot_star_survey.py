@@ -131,7 +131,7 @@ def draw_disc_places(n: int, rng: np.random.Generator, sun: float = _SUN) -> xr.
         ``ra`` and ``dec`` [degree] and ``distance`` [kpc] along ``star``: a disc of 3 kpc scale length and 0.1 kpc
         scale height, seen as far as some kpc, mostly outwards.
     """
-    places: list[NDArray[np.float64]] = []
+    places = [np.zeros((0, 3))]
     while sum(len(part) for part in places) < n:
         distance = rng.gamma(3.0, 0.9, 4 * n)
         longitude = rng.uniform(np.radians(40.0), np.radians(250.0), 4 * n)

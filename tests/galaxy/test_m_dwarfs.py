@@ -104,6 +104,14 @@ def test_isochrones_of_parsec(tmp_path):
     )
     table = read_parsec(path, 9.5)
     assert table["bp_rp"].tolist() == pytest.approx([2.7])
+    assert "teff" not in table
+    whole = tmp_path / "whole.dat"
+    whole.write_text(
+        "# Zini MH logAge Mini logTe logg label Gmag G_BPmag G_RPmag\n0.01 0.0 9.5 0.3 4.0 3.2 4 10.1 11.6 8.9\n"
+    )
+    on_branch = read_parsec(whole)
+    assert on_branch["teff"].tolist() == pytest.approx([1e4])
+    assert on_branch["stage"].tolist() == [4]
     with pytest.raises(ValueError, match="no isochrone of"):
         read_parsec(path, 8.0)
     path.write_text("# Zini MH\n0.1 0.0\n")
