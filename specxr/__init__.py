@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from specxr.estimators.emulated.slam import SLAM
     from specxr.estimators.lasp.estimator import LASP
     from specxr.estimators.registry import open_estimator
+    from specxr.estimators.regressors.regressor import Regressor
     from specxr.inference import infer
     from specxr.runs import cluster
     from specxr.runs.driver import run
@@ -56,6 +57,7 @@ _DOORS = {
     "Hybrid": "specxr.estimators.emulated.hybrid",
     "LineSpread": "specxr.spectra.line_spread",
     "Payne": "specxr.estimators.emulated.payne",
+    "Regressor": "specxr.estimators.regressors.regressor",
     "calibrate": "specxr.calibration.floors",
     "compare": "specxr.validation.comparison",
     "delete_run": "specxr.runs.names",
@@ -102,6 +104,7 @@ __all__ = [  # noqa: F822
     "Hybrid",
     "LineSpread",
     "Payne",
+    "Regressor",
     "calibrate",
     "calibration",
     "cluster",

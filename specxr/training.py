@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import numpy as np
 import xarray as xr
 
 from specxr.cubes.schema import as_cube, check_ivar, grid_of
@@ -36,13 +37,16 @@ def train(
     Parameters
     ----------
     cube : Dataset
-        Spectra with labels, see `training_set`. They are loaded into memory.
+        Spectra with labels, see `training_set`. They are loaded into memory. Methods that read spectra as a survey
+        gives them, such as ``specxr.Regressor``, need no normalisation and no velocity; they learn labels that only
+        some of the stars have, too.
     estimator : Trained
         The method with its options, such as ``specxr.Payne()`` or ``specxr.SLAM(loss="squared")``.
     labels : sequence of str, optional
         Labels to learn; by default all labels of the vocabulary that the cube has along ``star``.
     folds : int, optional
-        Number of parts of a cross-validation by which the errors are calibrated; 0 leaves formal errors.
+        Number of parts of a cross-validation by which the errors are calibrated; 0 leaves formal errors. A method that
+        calibrates its errors while it is trained has none.
     snr : (float, float), optional
         Signal-to-noise ratios per pixel of the stars of the cross-validation, see `calibrate_by_folds`.
     progress : callable, optional
@@ -61,15 +65,22 @@ def train(
     ValueError
         The cube is not valid or nothing sensible could be learnt from it; nothing has been trained then.
     """
-    training = training_set(cube, labels)
-    training.check()
+    if folds and estimator.direct:
+        raise ValueError(
+            f"{folds} folds were asked for {type(estimator).__name__}, whose training holds stars out and calibrates "
+            "the errors by them; no folds are required. Leave `folds` (--folds) out."
+        )
+    training = training_set(cube, labels, estimator.direct)
+    training.check(estimator.direct)
     fitted = estimator.fit(training, progress, checkpoint)
     if not folds:
         return fitted
     return calibrate_by_folds(fitted, training, folds=folds, snr=snr, progress=fold_progress)
 
 
-def training_set(cube: xr.Dataset, labels: Sequence[str] | None = None) -> TrainingSet:
+def training_set(
+    cube: xr.Dataset, labels: Sequence[str] | None = None, as_observed: bool = False
+) -> TrainingSet:
     """Take spectra and labels of a cube, the spectra brought to rest.
 
     Parameters
@@ -79,6 +90,9 @@ def training_set(cube: xr.Dataset, labels: Sequence[str] | None = None) -> Train
         the vocabulary. A variable ``rv`` [km/s] says how the spectra are shifted; without it they are at rest.
     labels : sequence of str, optional
         Labels to take; by default all labels of the vocabulary that the cube has along ``star``.
+    as_observed : bool, optional
+        Take the spectra as they are, whether or not they are normalised and at rest, and the variable ``subclass`` as
+        their spectral types.
 
     Returns
     -------
@@ -86,14 +100,14 @@ def training_set(cube: xr.Dataset, labels: Sequence[str] | None = None) -> Train
         The spectra in memory, not yet checked.
     """
     cube = as_cube(cube)
-    if "normalisation" not in cube.attrs:
+    if "normalisation" not in cube.attrs and not as_observed:
         raise ValueError(
             "the cube has no attribute 'normalisation'; spectra over their continuum are required, and how they were "
             "divided by it. Use specxr.normalise; set the attribute to '' if they are so from the start."
         )
     check_ivar(cube, "the training")
     names = _label_names(cube, labels)
-    if "rv" in cube.variables:
+    if "rv" in cube.variables and not as_observed:
         # In double precision, because an interpolation rounds.
         cube = to_rest(cube.assign(flux=cube["flux"].astype("f8"), ivar=cube["ivar"].astype("f8")))
     return TrainingSet(
@@ -103,6 +117,9 @@ def training_set(cube: xr.Dataset, labels: Sequence[str] | None = None) -> Train
         cube["mask"].values,
         {name: cube[name].values.astype("f8") for name in names},
         {name: cube.attrs[name] for name in _REMEMBERED if name in cube.attrs},
+        np.array(cube["subclass"].values.tolist(), dtype=str)
+        if as_observed and "subclass" in cube.variables
+        else None,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from specxr.content import fingerprint_of_file, whole_file
 from specxr.emulators.network import ACTIVATIONS, NetworkEmulator, scaled_inputs
+from specxr.emulators.training_state import TrainingState, copies, keep_state, restore_state
 from specxr.kernels.shape import padded
 from specxr.spectra.training_set import TrainingSet
 
@@ -108,20 +105,6 @@ class _Units:
         )
 
 
-@dataclass
-class _State:
-    """Where a training stands."""
-
-    parameters: list[Tensor]
-    optimiser: torch.optim.Optimizer
-    generator: torch.Generator
-    best: list[Tensor]
-    best_loss: float = np.inf
-    rounds: int = 0
-    waited: int = 0
-    halved: int = 0
-
-
 def train_network(
     training: TrainingSet,
     recipe: Recipe,
@@ -158,7 +141,7 @@ def train_network(
     state = _begin(recipe, learning, generator)
     mark = f"{training.fingerprint} {recipe!r}"
     if checkpoint is not None and checkpoint.exists():
-        _restore(state, checkpoint, mark)
+        restore_state(state, checkpoint, mark)
 
     while state.rounds < recipe.max_rounds and state.halved <= _HALVINGS:
         _learn(state, learning, recipe)
@@ -166,7 +149,7 @@ def train_network(
         if progress is not None:
             progress(state.rounds, recipe.max_rounds, float(units.scale) * state.best_loss**0.5)
         if checkpoint is not None and state.rounds % _ROUNDS_PER_CHECKPOINT == 0:
-            _keep(state, checkpoint, mark)
+            keep_state(state, checkpoint, mark)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     emulator = units.emulator(recipe.activation, state.best)
@@ -187,7 +170,7 @@ def _on(spectra: _Spectra, device: str) -> _Spectra:
     return _Spectra(spectra.inputs.to(device), spectra.outputs.to(device), spectra.weight.to(device))
 
 
-def _begin(recipe: Recipe, learning: _Spectra, generator: torch.Generator) -> _State:
+def _begin(recipe: Recipe, learning: _Spectra, generator: torch.Generator) -> TrainingState:
     sizes = (learning.inputs.shape[1], *recipe.hidden, learning.outputs.shape[1])
     parameters = []
     for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
@@ -196,7 +179,7 @@ def _begin(recipe: Recipe, learning: _Spectra, generator: torch.Generator) -> _S
     parameters[-2] *= 0.1  # begin near the mean spectrum
     parameters = [p.to(learning.inputs.device).requires_grad_() for p in parameters]
     optimiser = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    return _State(parameters, optimiser, generator, _copies(parameters))
+    return TrainingState(parameters, optimiser, generator, copies(parameters))
 
 
 def _loss(parameters: list[Tensor], spectra: _Spectra, activation: str) -> Tensor:
@@ -208,7 +191,7 @@ def _loss(parameters: list[Tensor], spectra: _Spectra, activation: str) -> Tenso
     return (spectra.weight * residual.square()).mean()
 
 
-def _learn(state: _State, learning: _Spectra, recipe: Recipe) -> None:
+def _learn(state: TrainingState, learning: _Spectra, recipe: Recipe) -> None:
     """One round of batches of random stars."""
     size = (_BATCHES_PER_ROUND, recipe.batch)
     stars = torch.randint(len(learning.inputs), size, generator=state.generator)
@@ -219,14 +202,14 @@ def _learn(state: _State, learning: _Spectra, recipe: Recipe) -> None:
         state.optimiser.step()
 
 
-def _judge(state: _State, loss: float, recipe: Recipe) -> None:
+def _judge(state: TrainingState, loss: float, recipe: Recipe) -> None:
     """Keep the best network; halve the learning rate, from the best, where none was better for a while."""
     state.rounds += 1
     state.waited += 1
     if loss < state.best_loss:
         if loss < _GAIN * state.best_loss:
             state.waited = 0
-        state.best, state.best_loss = _copies(state.parameters), loss
+        state.best, state.best_loss = copies(state.parameters), loss
     if state.waited >= recipe.patience:
         state.waited, state.halved = 0, state.halved + 1
         for group in state.optimiser.param_groups:
@@ -234,59 +217,3 @@ def _judge(state: _State, loss: float, recipe: Recipe) -> None:
         with torch.no_grad():
             for parameter, best in zip(state.parameters, state.best, strict=True):
                 parameter.copy_(best)
-
-
-def _copies(parameters: list[Tensor]) -> list[Tensor]:
-    return [p.detach().clone() for p in parameters]
-
-
-_COUNTERS = ("best_loss", "rounds", "waited", "halved")
-
-
-def _keep(state: _State, path: Path, mark: str) -> None:
-    """Write the state to a file, which replaces the former at once."""
-    tensors = {"generator": state.generator.get_state()}
-    for i, (parameter, best) in enumerate(zip(state.parameters, state.best, strict=True)):
-        moments = state.optimiser.state[parameter]
-        tensors |= {f"parameter{i}": parameter.detach(), f"best{i}": best}
-        tensors |= {f"{name}{i}": moments[name] for name in ("step", "exp_avg", "exp_avg_sq")}
-    counters = {name: getattr(state, name) for name in _COUNTERS}
-    metadata = {"mark": mark, "counters": json.dumps(counters)}
-    with whole_file(path) as draft:
-        save_file(tensors, draft, metadata={**metadata, "sha256": _hash(tensors, metadata)})
-
-
-def _hash(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
-    return fingerprint_of_file({name: tensor.cpu().numpy() for name, tensor in tensors.items()}, metadata)
-
-
-def _restore(state: _State, path: Path, mark: str) -> None:
-    """Go on from a file that `_keep` wrote."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if metadata.pop("sha256", None) != _hash(tensors, metadata):
-            raise ValueError("its content does not have the hash that it was written with")
-    except (SafetensorError, ValueError) as error:
-        raise ValueError(
-            f"the checkpoint {path} cannot be read ({error}); a complete one is required. Delete it to begin anew."
-        ) from error
-    if metadata.get("mark") != mark:
-        raise ValueError(
-            f"the checkpoint {path} is of another training: spectra and options must be the same. Delete it to begin "
-            "anew, or name another."
-        )
-    for name, value in json.loads(metadata["counters"]).items():
-        setattr(state, name, value)
-    state.generator.set_state(tensors["generator"])
-    for i, parameter in enumerate(state.parameters):
-        with torch.no_grad():
-            parameter.copy_(tensors[f"parameter{i}"])
-        state.best[i] = tensors[f"best{i}"].to(parameter.device)
-        state.optimiser.state[parameter] = {
-            name: tensors[f"{name}{i}"].to("cpu" if name == "step" else parameter.device)
-            for name in ("step", "exp_avg", "exp_avg_sq")
-        }
-    for group in state.optimiser.param_groups:
-        group["lr"] *= 0.5**state.halved

@@ -46,6 +46,9 @@ class Trained(ABC):
     kind: ClassVar[str]
     code_version: ClassVar[str]
     keeps_checkpoints: ClassVar[bool] = False
+    # From spectra straight to labels: spectra are learnt as the survey gives them, a star may lack labels, and the
+    # errors are calibrated by stars that the training itself holds out.
+    direct: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_backend(self.device, self.dtype)
@@ -84,14 +87,14 @@ class Trained(ABC):
             )
         if checkpoint is not None:
             check_local(checkpoint)
-        training.check()
+        training.check(missing=self.direct)
         weights = self.learn(training, progress, None if checkpoint is None else Path(checkpoint))
         model = Model(
             self.kind,
             training.grid,
             training.bounds,
             weights,
-            training.label_array,
+            _completed(training.label_array),
             self.training_options,
             {"fingerprint": training.fingerprint, "stars": len(training), **training.provenance},
         )
@@ -222,3 +225,8 @@ class Trained(ABC):
     @abstractmethod
     def snr_of(self, block: Block) -> NDArray[np.float64]:
         """Median signal-to-noise ratio of a pixel of each star, shape (star,), as the errors are calibrated by it."""
+
+
+def _completed(labels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Labels of shape (star, label), with the mean of those that are known in the place of each that is missing."""
+    return np.where(np.isnan(labels), np.nanmean(labels, axis=0), labels)

@@ -18,6 +18,9 @@ from specxr.vocabulary import LABELS, LEFT_OUT, SPECTRA
 # A fit finds these from where lines lie and how wide they are beyond the training set; they are not learnt.
 NOT_LEARNT = ("rv", "sigma")
 
+# A label that some stars lack is learnt from at least so many others.
+_LEAST_KNOWN = 20
+
 # A pixel is learnt if so many of the stars have it: beside a masked band, velocities leave it to a few of them.
 _LEAST_SHARE = 0.1
 
@@ -36,9 +39,11 @@ class TrainingSet:
     mask : ndarray of unsigned int, shape (star, wavelength)
         Bits of ``vocabulary.MaskBit``.
     labels : mapping of str to ndarray, shape (star,)
-        Labels by names of the vocabulary, in the order in which they are inferred.
+        Labels by names of the vocabulary, in the order in which they are inferred; NaN where a method may do without.
     provenance : mapping, optional
         Origin of the spectra that the trained model keeps, as JSON types: generator, line spread, ...
+    types : ndarray of str, shape (star,), optional
+        Spectral types, for methods that learn classes as well.
     """
 
     grid: Grid
@@ -47,6 +52,7 @@ class TrainingSet:
     mask: NDArray[Any]
     labels: Mapping[str, NDArray[np.float64]]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    types: NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.flux)
@@ -59,6 +65,7 @@ class TrainingSet:
             ivar=self.ivar[stars],
             mask=self.mask[stars],
             labels={name: values[stars] for name, values in self.labels.items()},
+            types=None if self.types is None else self.types[stars],
         )
 
     @cached_property
@@ -79,7 +86,7 @@ class TrainingSet:
     @property
     def bounds(self) -> dict[str, tuple[float, float]]:
         """Lowest and highest value of each label."""
-        return {name: (float(np.min(v)), float(np.max(v))) for name, v in self.labels.items()}
+        return {name: (float(np.nanmin(v)), float(np.nanmax(v))) for name, v in self.labels.items()}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -90,11 +97,11 @@ class TrainingSet:
             self.grid.fingerprint, self.grid.normalisation, list(labels), *labels.values(), *spectra
         )
 
-    def check(self) -> None:
-        """Raise ``ValueError`` where nothing sensible could be learnt from it."""
+    def check(self, missing: bool = False) -> None:
+        """Raise ``ValueError`` where nothing sensible could be learnt; `missing` says whether labels may be NaN."""
         self.grid.check_log10("the training spectra")
         self._check_shapes()
-        self._check_labels()
+        self._check_labels(missing)
         self._check_spectra()
 
     def _check_shapes(self) -> None:
@@ -114,7 +121,7 @@ class TrainingSet:
                     "spectrum. Align labels and spectra."
                 )
 
-    def _check_labels(self) -> None:
+    def _check_labels(self, missing: bool) -> None:
         if not self.labels:
             raise ValueError(
                 "the training set has no labels; at least one is required. Name what is to be learnt."
@@ -134,23 +141,32 @@ class TrainingSet:
             )
         for name, values in self.labels.items():
             lost = int((~np.isfinite(values)).sum())
+            if missing and n_star - lost >= _LEAST_KNOWN and not np.isinf(values).any():
+                lost = 0
             if lost:
                 raise ValueError(
                     f"the training label {name} is not finite for {lost} of {n_star} stars; finite values are "
                     "required. Select the stars that have it, e.g. cube.isel(star=np.isfinite(cube[name]))."
                 )
-            if np.ptp(values) == 0:
+            if np.nanmin(values) == np.nanmax(values):
                 raise ValueError(
-                    f"the training label {name} is {values[0]:g} for every star; a label that varies is required. "
-                    "Leave it out, or add stars."
+                    f"the training label {name} is {np.nanmin(values):g} for every star; a label that varies is "
+                    "required. Leave it out, or add stars."
                 )
+        bare = np.isnan(self.label_array).all(axis=1)
+        if bare.any():
+            raise ValueError(
+                f"{bare.sum()} stars of the training set have no label at all, the first in row {np.argmax(bare)}; one "
+                "that is known is required of each. Leave these stars out."
+            )
         self._check_label_pairs()
 
     def _check_label_pairs(self) -> None:
-        names = list(self.labels)
-        correlation = np.atleast_2d(np.corrcoef(self.label_array.T))
+        names, labels = list(self.labels), self.label_array
         for i, j in zip(*np.triu_indices(len(names), 1), strict=True):
-            if abs(correlation[i, j]) > 1.0 - 1e-9:
+            known = np.isfinite(labels[:, i]) & np.isfinite(labels[:, j])
+            pair = np.stack([labels[known, i], labels[known, j]], axis=1)
+            if len(pair) > 2 and abs(_correlation(pair)) > 1.0 - 1e-9:
                 raise ValueError(
                     f"the training labels {names[i]} and {names[j]} are the same up to scale and zero point; labels "
                     "that vary on their own are required. Leave one of them out."
@@ -175,7 +191,8 @@ class TrainingSet:
         self._check_copies()
 
     def _check_copies(self) -> None:
-        _, inverse, count = np.unique(self.label_array, axis=0, return_inverse=True, return_counts=True)
+        known = np.nan_to_num(self.label_array, nan=-1e30)  # NaN would be equal to nothing
+        _, inverse, count = np.unique(known, axis=0, return_inverse=True, return_counts=True)
         same = np.flatnonzero(count[inverse] > 1)  # spectra that differ in their labels need not be compared
         _, first = np.unique(np.where(self.good[same], self.flux[same], 0.0), axis=0, return_index=True)
         if len(first) < len(same):
@@ -184,3 +201,8 @@ class TrainingSet:
                 f"{len(twice)} training spectra are there twice, the first in row {twice[0]}; each once is required,"
                 " or what is held out would have been learnt. Drop the copies."
             )
+
+
+def _correlation(pair: NDArray[np.float64]) -> float:
+    """Correlation of two columns; 0 where one is constant."""
+    return float(np.asarray(np.corrcoef(pair.T))[0, 1]) if np.ptp(pair, axis=0).all() else 0.0

@@ -13,7 +13,7 @@ import numpy as np
 from support.simulated import GRID, block_of, spectra
 from support.trained import observed, spectra_with_labels
 
-from specxr import LASP, SLAM, Hybrid, Payne
+from specxr import LASP, SLAM, Hybrid, Payne, Regressor
 from specxr.estimators.base import Block
 from specxr.estimators.held_out import calibrate_by_folds
 from specxr.spectra.normalisation import Normalisation
@@ -23,6 +23,8 @@ from specxr.vocabulary import SPEED_OF_LIGHT
 N_STAR = 8
 # The spline is shorter than the broad features of the spectra, which a steep continuum would otherwise change.
 RECIPE = Normalisation(50.0, excluded=((5080.0, 5088.0),))
+# The window is 360 Angstrom wide, and the noise is that of the spectra of the contract.
+TINY = {"continuum": 100.0, "components": 16, "snr": (60.0, 150.0), "max_shift": 0, "validation": 0.3}
 # Away from the ends of what is learnt, where labels are limits or edges.
 INNER = {"teff": Uniform(5300, 6000), "logg": Uniform(3.8, 4.5), "feh": Uniform(-0.7, 0.0)}
 
@@ -91,6 +93,8 @@ def trained(name: str) -> Any:
         "slam": SLAM(gamma=(0.1, 0.3), c=(10.0,), n_folds=3),
         "slam squared": SLAM(loss="squared", c=(10.0, 1e3), gamma=(0.03, 0.1)),
         "slam teff feh": SLAM(loss="squared", c=(10.0, 1e3), gamma=(0.03, 0.1)),
+        "regressor": Regressor(hidden=(32, 16), epochs=40, **TINY),
+        "regressor kernel_ridge": Regressor(network="kernel_ridge", **TINY),
     }[name]
     path = _folder() / f"{name.replace(' ', '-')}.safetensors"
     # This one does not know logg, which shapes the spectra: only held-out stars tell how large its errors are.
@@ -102,14 +106,14 @@ def trained(name: str) -> Any:
     return type(untrained).load(path)
 
 
-def _emulated(estimator: Any, raw: bool) -> Member:
+def _emulated(estimator: Any, raw: bool, moving: bool = True) -> Member:
     stars = spectra_with_labels(N_STAR, seed=7, labels=INNER, normalisation=RECIPE if raw else None)
     block = observed(stars, 80)
     if raw:  # as a survey gives them, with a continuum
         slope = (400 * np.linspace(0.7, 1.3, block.flux.shape[1])).astype("f4")
         grid = replace(block.grid, normalisation="")
         block = replace(block, grid=grid, flux=block.flux * slope, ivar=block.ivar / slope**2)
-    return Member(estimator, block, {"rv": np.zeros(N_STAR), **stars.labels})
+    return Member(estimator, block, {"rv": np.zeros(N_STAR), **stars.labels} if moving else stars.labels)
 
 
 _MEMBERS: dict[str, Callable[[], Member]] = {
@@ -121,6 +125,8 @@ _MEMBERS: dict[str, Callable[[], Member]] = {
     "payne": lambda: _emulated(trained("payne"), raw=True),
     "slam": lambda: _emulated(trained("slam"), raw=False),
     "slam squared": lambda: _emulated(trained("slam squared"), raw=False),
+    "regressor": lambda: _emulated(trained("regressor"), raw=False, moving=False),
+    "regressor kernel_ridge": lambda: _emulated(trained("regressor kernel_ridge"), raw=False, moving=False),
     "hybrid": lambda: _emulated(Hybrid(trained("slam teff feh"), trained("slam squared")), raw=False),
 }
 NAMES = tuple(_MEMBERS)

@@ -1,0 +1,1 @@
+"""From spectra straight to labels: networks, kernel ridge regression, trees."""
