@@ -38,6 +38,8 @@ class Components:
     Attributes
     ----------
     mean : ndarray, shape (pixel,)
+    scale : ndarray, shape (pixel,)
+        By which the flux less its mean is multiplied: noisy pixels count less.
     vectors : ndarray, shape (component, pixel)
         Orthonormal, in order of falling variance.
     unit : ndarray, shape (1,)
@@ -47,23 +49,26 @@ class Components:
     """
 
     mean: NDArray[np.float32]
+    scale: NDArray[np.float32]
     vectors: NDArray[np.float32]
     unit: NDArray[np.float32]
     limit: NDArray[np.float32]
 
     @classmethod
-    def of(cls, rows: Tensor, number: int, seed: int) -> Self:
-        """Find the components of spectra, shape (row, pixel)."""
+    def of(cls, rows: Tensor, noise: NDArray[np.float32], number: int, seed: int) -> Self:
+        """Find the components of spectra, shape (row, pixel), whose pixels have a noise of shape (pixel,)."""
         chosen = np.random.default_rng(seed).permutation(len(rows))[:_MOST_ROWS]
         part = rows[torch.from_numpy(chosen)]
         mean = part.mean(dim=0)
+        scale = torch.from_numpy(_ERROR / np.sqrt(noise**2 + np.float32(_ERROR) ** 2))
+        part = (part - mean) * scale
         number = max(_TILE, min(number, len(part) - 1, rows.shape[1]) // _TILE * _TILE)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            found = torch.svd_lowrank(part - mean, q=min(number + _TILE, *part.shape), niter=3)[2]
+            found = torch.svd_lowrank(part, q=min(number + _TILE, *part.shape), niter=3)[2]
         vectors = found[:, :number].T.contiguous()
-        unit = ((part - mean) @ vectors[0]).std()
-        return cls(mean.numpy(), vectors.numpy(), unit.reshape(1).numpy(), np.full(1, _LIMITS[1], np.float32))
+        unit, limit = (part @ vectors[0]).std().reshape(1).numpy(), np.full(1, _LIMITS[1], np.float32)
+        return cls(mean.numpy(), scale.numpy(), vectors.numpy(), unit, limit)
 
     def limited_by(self, spectra: Spectra) -> Self:
         """The same with the limit that held-out stars call for."""
@@ -74,9 +79,9 @@ class Components:
 
     def coefficients_and_model(self, flux: Tensor) -> tuple[Tensor, Tensor]:
         """Coefficients, shape (star, component), and the spectra that they stand for, shape (star, pixel)."""
-        mean, vectors = torch.from_numpy(self.mean), torch.from_numpy(self.vectors)
-        coefficients = (flux - mean) @ vectors.T
-        return coefficients / float(self.unit[0]), coefficients @ vectors + mean
+        mean, scale, vectors = map(torch.from_numpy, (self.mean, self.scale, self.vectors))
+        coefficients = ((flux - mean) * scale) @ vectors.T
+        return coefficients / float(self.unit[0]), coefficients @ vectors / scale + mean
 
     def measures(self, spectra: Spectra, model: Tensor) -> NDArray[np.float64]:
         """What `measure_lines` says of the lines and of what the model leaves of them, shape (star, measure)."""
@@ -104,19 +109,23 @@ class Components:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What a model file holds of it."""
-        return {"mean": self.mean, "vectors": self.vectors, "unit": self.unit, "limit": self.limit}
+        return {name: getattr(self, name) for name in _NAMES}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Read what `arrays` gave."""
-        return cls(*(arrays[name] for name in ("mean", "vectors", "unit", "limit")))
+        return cls(*(arrays[name] for name in _NAMES))
 
     @staticmethod
     def required(n_pixel: int) -> dict[str, Required]:
         """What is required of the arrays of a file."""
         return {
             "mean": Required((n_pixel,), np.float32),
+            "scale": Required((n_pixel,), np.float32, "positive"),
             "vectors": Required(("component", n_pixel), np.float32, "some"),
             "unit": Required((1,), np.float32, "positive"),
             "limit": Required((1,), np.float32, "positive"),
         }
+
+
+_NAMES = ("mean", "scale", "vectors", "unit", "limit")

@@ -63,9 +63,11 @@ def learn_regressor(
     chosen = learnt if copies > 1 else order[n_held:][:_ROWS]
     flux = torch.cat([_flux(design.inputs, mild, spectra, chosen, epoch) for epoch in range(copies)])
     seen = design.inputs.spectra(*natural(spectra, held, 0))
-    components = Components.of(flux, task.components, seed).limited_by(seen)
+    components = Components.of(flux, _noise(design.inputs, spectra, chosen), task.components, seed)
+    components = components.limited_by(seen)
     units = LabelUnits.of(design.labels, training.label_array[learnt])
-    centre, scale = flux.mean(dim=0), float(flux.std())
+    centre, scale = flux.mean(dim=0), torch.from_numpy(components.scale)
+    scale = scale / ((flux - centre) * scale).std()
     if start is not None:
         centre, scale, units = start.centre, start.scale, _kept_units(units, start.units)
     labels = torch.from_numpy(units.standardised(training.label_array)).float()
@@ -192,6 +194,14 @@ def _flux(
         for first in range(0, len(stars), _PART)
     ]
     return torch.from_numpy(np.concatenate(parts))
+
+
+def _noise(inputs: Inputs, spectra: SurveySpectra, stars: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Noise of each pixel over its continuum, the median of some stars; that of all where few have the pixel."""
+    some = stars[:_PART]
+    weight = inputs.spectra(spectra.flux[some], spectra.ivar[some], spectra.ivar[some] > 0).weight
+    noise = 1.0 / np.maximum(np.median(weight, axis=0), 1e-6)
+    return np.asarray(np.minimum(noise, 10.0), np.float32)
 
 
 def _classes(training: TrainingSet, classes: tuple[str, ...]) -> Tensor:

@@ -20,7 +20,9 @@ from specxr.estimators.regressors.networks import Network, build_network
 from specxr.estimators.regressors.training import moments, standardised
 from specxr.kernels.compiled.running_continuum import Spectra
 
-_LANES = 64  # stars in one batch, filled up: BLAS then rounds each star alike, whatever its neighbours
+# Stars in one batch, filled up: BLAS then rounds each star alike, whatever its neighbours. Convolutions and sequences
+# do not, and each star is a batch of its own.
+_LANES = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,9 +108,8 @@ class Learnt:
     design : Design
     units : LabelUnits
     components : Components
-    centre : Tensor of float32, shape (pixel,)
-    scale : float
-        Mean of each pixel and the scatter of all, by which the pixels are standardised.
+    centre, scale : Tensor of float32, shape (pixel,)
+        Mean of each pixel, and what it is multiplied by.
     networks : tuple of Network
     machine : Machine, optional
     """
@@ -117,7 +118,7 @@ class Learnt:
     units: LabelUnits
     components: Components
     centre: Tensor
-    scale: float
+    scale: Tensor
     networks: tuple[Network, ...] = ()
     machine: Machine | None = None
 
@@ -165,7 +166,8 @@ class Learnt:
 
     def _out(self, network: Network, rows: Tensor) -> Tensor:
         weight = network.head.weight
-        parts = [network(part.to(weight)) for part in torch.split(rows, _LANES)]
+        alone = self.design.network != "dense" and weight.device.type == "cpu"
+        parts = [network(part.to(weight)) for part in torch.split(rows, 1 if alone else _LANES)]
         return torch.cat(parts)
 
     @property
@@ -179,7 +181,7 @@ class Learnt:
             "label_centre": self.units.centre,
             "label_scale": self.units.scale,
             "pixel_centre": self.centre.numpy(),
-            "pixel_scale": np.array([self.scale]),
+            "pixel_scale": self.scale.numpy(),
             **_prefixed("components.", self.components.arrays()),
         }
         for i, network in enumerate(self.networks):
@@ -204,7 +206,7 @@ class Learnt:
             LabelUnits(design.labels, arrays["label_centre"], arrays["label_scale"]),
             Components.from_arrays(part_of(arrays, "components.")),
             torch.from_numpy(np.array(arrays["pixel_centre"])),
-            float(arrays["pixel_scale"][0]),
+            torch.from_numpy(np.array(arrays["pixel_scale"])),
             networks,
             machine,
         )
@@ -252,7 +254,7 @@ def check_learnt(arrays: Mapping[str, NDArray[Any]], design: Design) -> None:
         "label_centre": Required((n_label,)),
         "label_scale": Required((n_label,), values="positive"),
         "pixel_centre": Required((n_pixel,), np.float32),
-        "pixel_scale": Required((1,), values="positive"),
+        "pixel_scale": Required((n_pixel,), np.float32, "positive"),
         "correlation": Required((n_label, n_label)),
         "limits": Required((3,), values="positive"),
         **_prefixed("components.", Components.required(n_pixel)),

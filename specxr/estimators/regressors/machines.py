@@ -1,4 +1,4 @@
-"""Regressors that read the principal components of a spectrum: kernel ridge regression and boosted trees."""
+"""Regressors that read the principal components of a spectrum: ridge and kernel ridge regression, boosted trees."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from specxr.kernels.machines.rbf import rbf
 _MOST_CENTRES = 6000
 _MOST_CHOOSING = 1500  # spectra among which gamma and the penalty are chosen
 _GAMMAS = (0.1, 0.3, 1.0)  # over the mean squared distance of two spectra
-_PENALTIES = (1e-3, 1e-2, 1e-1)
+_PENALTIES = (1e-5, 1e-3, 1e-2, 1e-1)
 _POWERS = (
     0.0,
     0.5,
@@ -50,6 +50,61 @@ class Machine(Protocol):
     @staticmethod
     def required(arrays: Mapping[str, NDArray[Any]], n_label: int) -> dict[str, Required]:
         """What is required of the arrays of a file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ridge:
+    """Linear ridge regression, the plainest method there is.
+
+    Attributes
+    ----------
+    weight : ndarray of float32, shape (component + 1, label)
+        The last row is what is added.
+    """
+
+    weight: NDArray[np.float32]
+
+    @classmethod
+    def learn(cls, learnt: tuple[Tensor, Tensor], held: tuple[Tensor, Tensor], seed: int) -> Self:
+        """See `Machine`."""
+        features = _with_one(learnt[0].double())
+        best, choice = np.inf, features[0, :0]
+        for penalty in _PENALTIES:
+            columns = []
+            for values in learnt[1].double().T:
+                known = torch.isfinite(values)
+                rows = features[known]
+                square = _ridged(rows.T @ rows, penalty * float(rows.square().mean() * len(rows)))
+                columns.append(torch.linalg.solve(square, rows.T @ values[known]))
+            weight = torch.stack(columns, dim=1)
+            error = float((_with_one(held[0].double()) @ weight - held[1]).square().nanmean())
+            if error < best:
+                best, choice = error, weight
+        return cls(choice.float().numpy())
+
+    def __call__(self, coefficients: Tensor) -> Tensor:
+        """See `Machine`."""
+        n_label = self.weight.shape[1]
+        weight = torch.nn.functional.pad(torch.from_numpy(self.weight), (0, -n_label % _TILE))
+        return (_with_one(coefficients) @ weight)[:, :n_label]
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """See `Machine`."""
+        return {"weight": self.weight}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], n_label: int) -> Self:
+        """See `Machine`."""
+        return cls(arrays["weight"])
+
+    @staticmethod
+    def required(arrays: Mapping[str, NDArray[Any]], n_label: int) -> dict[str, Required]:
+        """See `Machine`."""
+        return {"weight": Required(("feature", n_label), np.float32)}
+
+
+def _with_one(features: Tensor) -> Tensor:
+    return torch.cat([features, features.new_ones(len(features), 1)], dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,4 +259,8 @@ def _lightgbm() -> Any:
     return lightgbm
 
 
-MACHINES: dict[str, type[KernelRidge] | type[Trees]] = {"kernel_ridge": KernelRidge, "lightgbm": Trees}
+MACHINES: dict[str, type[Ridge] | type[KernelRidge] | type[Trees]] = {
+    "ridge": Ridge,
+    "kernel_ridge": KernelRidge,
+    "lightgbm": Trees,
+}

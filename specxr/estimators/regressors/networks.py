@@ -126,7 +126,7 @@ def _dense(n_pixel: int, width: int, hidden: tuple[int, ...]) -> tuple[nn.Module
 def _small_cnn(n_pixel: int, width: int, hidden: tuple[int, ...]) -> tuple[nn.Module, int]:
     # Two convolutions and two dense layers, as StarNet has them (Fabbro et al. 2018).
     convolutions = nn.Sequential(
-        nn.Conv1d(2, 4, 8, padding="same"), nn.ReLU(), nn.Conv1d(4, 16, 8, padding="same"), nn.ReLU(),
+        nn.Conv1d(2, 4, 9, padding=4), nn.ReLU(), nn.Conv1d(4, 16, 9, padding=4), nn.ReLU(),
         nn.MaxPool1d(4), nn.Flatten(), nn.Linear(16 * (n_pixel // 4), hidden[0]), nn.ReLU(),
         nn.Linear(hidden[0], hidden[-1]), nn.ReLU(),
     )  # fmt: skip

@@ -49,8 +49,8 @@ class Regressor(Trained):
     Parameters
     ----------
     network : str, optional
-        "dense", "small_cnn", "resnet50", "gru", "patches"; or "kernel_ridge" and "lightgbm", which learn from
-        principal components.
+        "dense", "small_cnn", "resnet50", "gru", "patches"; or "ridge", "kernel_ridge" and "lightgbm", which learn
+        from principal components.
     hidden : tuple of int, optional
         Neurons of the layers of "dense"; of the others, the last number is the width.
     members : int, optional

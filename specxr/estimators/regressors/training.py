@@ -51,8 +51,8 @@ class Lesson:
         The class of each star, -1 where it has none.
     disturbance, natural : Disturbance
         What happens to spectra that are learnt, and to those that are held out.
-    centre, scale : Tensor
-        Mean of each pixel, and the scatter of all.
+    centre, scale : Tensor, shape (pixel,)
+        Mean of each pixel, and what it is multiplied by.
     device : str
     """
 
@@ -63,7 +63,7 @@ class Lesson:
     disturbance: Disturbance
     natural: Disturbance
     centre: Tensor
-    scale: float
+    scale: Tensor
     device: str
 
     def rows(self, stars: NDArray[np.int64], epoch: int, *, natural: bool = False) -> Tensor:
@@ -73,10 +73,10 @@ class Lesson:
         return standardised(rows, self.centre, self.scale).to(self.device)
 
 
-def standardised(rows: Tensor, centre: Tensor, scale: float) -> Tensor:
+def standardised(rows: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
     """Rows of inputs with their pixels standardised, in place."""
     pixels = rows[:, : len(centre)]
-    pixels.sub_(centre).mul_(1.0 / scale)
+    pixels.sub_(centre).mul_(scale)
     return rows
 
 
