@@ -100,7 +100,7 @@ def test_commands_have_these_options(document):
         # The name of a model file does not say which method it belongs to.
         known = {
             name
-            for opener in openers.get(method, [specxr.Payne, specxr.SLAM])
+            for opener in openers.get(method, [specxr.Payne, specxr.SLAM, specxr.Regressor])
             for name in signature(opener).parameters
         }
         unknown = set(parse_options(context.params["option"])) - known

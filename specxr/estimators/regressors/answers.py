@@ -14,7 +14,7 @@ from specxr.estimators.domain import Domain
 from specxr.estimators.outputs import Inferred, blanked
 from specxr.estimators.quality import Quality
 from specxr.estimators.regressors.learnt import Held
-from specxr.kernels.compiled.unexplained import CHI2
+from specxr.kernels.compiled.unexplained import SQUARES
 from specxr.vocabulary import LABELS, STAR, Flag, Result
 
 ENDS = {"lo95": "lower", "hi95": "upper"}
@@ -79,7 +79,7 @@ def inferred_from(
     result = torch.full((len(labels),), int(Result.CONVERGED), dtype=torch.uint8)
     nowhere = torch.zeros(labels.shape, dtype=torch.bool)
     values, covariance = blanked(labels, covariance, result, nowhere[:, 0])
-    chi2 = torch.from_numpy(answers.measures[:, CHI2].copy())
+    chi2 = torch.from_numpy(answers.measures[:, SQUARES].copy())
     n_good, snr = torch.from_numpy(answers.n_good), torch.from_numpy(answers.snr)
     inferred = Inferred(
         values, covariance, nowhere, nowhere, chi2, n_good, torch.ones_like(n_good), result,

@@ -16,7 +16,7 @@ from specxr.estimators.conformal import Conformal
 from specxr.estimators.regressors.components import Components
 from specxr.estimators.regressors.disturbance import Disturbance, SurveySpectra
 from specxr.estimators.regressors.inputs import Inputs
-from specxr.estimators.regressors.learnt import Design, Held, LabelUnits, Learnt
+from specxr.estimators.regressors.learnt import Blueprint, Held, LabelUnits, Learnt
 from specxr.estimators.regressors.machines import MACHINES
 from specxr.estimators.regressors.networks import Network
 from specxr.estimators.regressors.training import Lesson, Schedule, learn_network
@@ -31,8 +31,8 @@ _MARGIN = 1.5  # of the spread of the members of held-out stars
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
-    """Options of a training beside the design; see `specxr.Regressor`."""
+class Course:
+    """Options of a training beside the blueprint; see `specxr.Regressor`."""
 
     schedule: Schedule
     snr: tuple[float, float]
@@ -44,46 +44,46 @@ class Task:
 
 def learn_regressor(
     training: TrainingSet,
-    design: Design,
-    task: Task,
+    blueprint: Blueprint,
+    course: Course,
     start: Learnt | None,
     progress: Progress | None,
     checkpoint: Path | None,
 ) -> dict[str, NDArray[Any]]:
     """Learn from a checked training set; returns the arrays of a model file."""
-    seed = task.schedule.seed
-    spectra = _survey(training, design.inputs)
+    seed = course.schedule.seed
+    spectra = _survey(training, blueprint.inputs)
     order = np.random.default_rng(seed).permutation(len(training))
-    n_held = min(max(1, round(task.validation * len(training))), len(training) - 1)
+    n_held = min(max(1, round(course.validation * len(training))), len(training) - 1)
     held, learnt = np.sort(order[:n_held]), np.sort(order[n_held:])
-    mild = Disturbance(seed, task.snr, task.max_shift, gaps=False)
-    natural = Disturbance(seed, task.snr, 0, gaps=False, natural=True)
+    mild = Disturbance(seed, course.snr, course.max_shift, gaps=False)
+    natural = Disturbance(seed, course.snr, 0, gaps=False, natural=True)
 
     copies = int(np.clip(_ROWS // len(learnt), 1, _MOST_COPIES))
     chosen = learnt if copies > 1 else order[n_held:][:_ROWS]
-    flux = torch.cat([_flux(design.inputs, mild, spectra, chosen, epoch) for epoch in range(copies)])
-    seen = design.inputs.spectra(*natural(spectra, held, 0))
-    components = Components.of(flux, _noise(design.inputs, spectra, chosen), task.components, seed)
+    flux = torch.cat([_flux(blueprint.inputs, mild, spectra, chosen, epoch) for epoch in range(copies)])
+    seen = blueprint.inputs.spectra(*natural(spectra, held, 0))
+    components = Components.of(flux, _noise(blueprint.inputs, spectra, chosen), course.components, seed)
     components = components.limited_by(seen)
-    units = LabelUnits.of(design.labels, training.label_array[learnt])
-    centre, scale = flux.mean(dim=0), torch.from_numpy(components.scale)
-    scale = scale / ((flux - centre) * scale).std()
+    units = LabelUnits.of(blueprint.labels, training.label_array[learnt])
+    centre = flux.mean(dim=0)
+    scale = torch.full_like(centre, 1.0 / float(flux.std()))
     if start is not None:
         centre, scale, units = start.centre, start.scale, _kept_units(units, start.units)
     labels = torch.from_numpy(units.standardised(training.label_array)).float()
-    result = Learnt(design, units, components, centre, scale)
-    if design.network in MACHINES:
+    result = Learnt(blueprint, units, components, centre, scale)
+    if blueprint.network in MACHINES:
         pair = (components.coefficients_and_model(flux)[0], labels[np.tile(chosen, copies)])
         held_rows = components.coefficients_and_model(torch.from_numpy(seen.flux))[0]
-        machine = MACHINES[design.network].learn(pair, (held_rows, labels[held]), seed)
+        machine = MACHINES[blueprint.network].learn(pair, (held_rows, labels[held]), seed)
         result = replace(result, machine=machine)
     else:
-        disturbance = Disturbance(seed, task.snr, task.max_shift)
-        classes = _classes(training, design.classes)
+        disturbance = Disturbance(seed, course.snr, course.max_shift)
+        classes = _classes(training, blueprint.classes)
         lesson = Lesson(
-            design.inputs, spectra, labels, classes, disturbance, natural, centre, scale, task.device
+            blueprint.inputs, spectra, labels, classes, disturbance, natural, centre, scale, course.device
         )
-        networks = _networks(lesson, (learnt, held), result, start, task, progress, checkpoint)
+        networks = _networks(lesson, (learnt, held), result, start, course, progress, checkpoint)
         result = replace(result, networks=networks)
     return {**result.arrays(), **_held_out(result, seen, training.label_array[held]).arrays()}
 
@@ -93,27 +93,30 @@ def _networks(
     parts: tuple[NDArray[np.int64], NDArray[np.int64]],
     result: Learnt,
     start: Learnt | None,
-    task: Task,
+    course: Course,
     progress: Progress | None,
     checkpoint: Path | None,
 ) -> tuple[Network, ...]:
     """Train the members one after another; the files of those that are done stay until all are."""
-    design, schedule = result.design, task.schedule
+    blueprint, schedule = result.blueprint, course.schedule
     content = (lesson.spectra.flux, lesson.spectra.ivar, lesson.labels.numpy(), lesson.classes.numpy())
     mark = ""
     if checkpoint is not None:
         first = {} if start is None else start.arrays()
-        told = (repr(task), repr((design.network, design.hidden, design.labels, design.classes)))
+        told = (
+            repr(course),
+            repr((blueprint.network, blueprint.hidden, blueprint.labels, blueprint.classes)),
+        )
         mark = short_fingerprint(*content, *told, *(first[name] for name in sorted(first)))
     networks, files = [], []
-    for i, network in enumerate(design.networks(schedule.seed)):
+    for i, network in enumerate(blueprint.networks(schedule.seed)):
         if start is not None:
-            _take_over(network, start.networks[i % len(start.networks)], start.units.names, design.labels)
+            _take_over(network, start.networks[i % len(start.networks)], start.units.names, blueprint.labels)
         file = None if checkpoint is None else checkpoint.with_name(f"{checkpoint.name}.member{i}")
 
         def report(epochs: int, error: float, member: int = i) -> None:
             if progress is not None:
-                progress(member * schedule.epochs + epochs, design.members * schedule.epochs, error)
+                progress(member * schedule.epochs + epochs, blueprint.members * schedule.epochs, error)
 
         own = replace(schedule, seed=schedule.seed + i)
         shaken = replace(lesson, disturbance=replace(lesson.disturbance, seed=schedule.seed + i))

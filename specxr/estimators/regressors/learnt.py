@@ -67,7 +67,7 @@ class LabelUnits:
 
 
 @dataclass(frozen=True, eq=False)
-class Design:
+class Blueprint:
     """What decides the arrays of a model: network, pixels, labels and classes.
 
     Attributes
@@ -105,7 +105,7 @@ class Learnt:
 
     Attributes
     ----------
-    design : Design
+    blueprint : Blueprint
     units : LabelUnits
     components : Components
     centre, scale : Tensor of float32, shape (pixel,)
@@ -114,7 +114,7 @@ class Learnt:
     machine : Machine, optional
     """
 
-    design: Design
+    blueprint: Blueprint
     units: LabelUnits
     components: Components
     centre: Tensor
@@ -148,13 +148,13 @@ class Learnt:
             mean = self.machine(coefficients).double()[None]
             variance, logits = torch.ones_like(mean), mean.new_zeros(1, mean.shape[1], 0)
         else:
-            rows = standardised(self.design.inputs.rows(spectra), self.centre, self.scale)
+            rows = standardised(self.blueprint.inputs.rows(spectra), self.centre, self.scale)
             outs = torch.stack([self._out(network, rows) for network in self.networks]).double().cpu()
             n_label = len(self.units.names)
             pairs = [moments(out, n_label) for out in outs]
             mean = torch.stack([pair[0] for pair in pairs])
             variance = torch.stack([pair[1] for pair in pairs]).exp()
-            if self.design.loss == "paper":  # which learns no variance
+            if self.blueprint.loss == "paper":  # which learns no variance
                 variance = torch.ones_like(variance)
             logits = outs[:, :, 2 * n_label :]
         scatter = mean.var(dim=0, correction=0)
@@ -166,7 +166,7 @@ class Learnt:
 
     def _out(self, network: Network, rows: Tensor) -> Tensor:
         weight = network.head.weight
-        alone = self.design.network != "dense" and weight.device.type == "cpu"
+        alone = self.blueprint.network != "dense" and weight.device.type == "cpu"
         parts = [network(part.to(weight)) for part in torch.split(rows, 1 if alone else _LANES)]
         return torch.cat(parts)
 
@@ -192,18 +192,20 @@ class Learnt:
         return arrays
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], design: Design) -> Self:
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], blueprint: Blueprint) -> Self:
         """Read what `arrays` gave, once it was checked against `required`."""
-        networks = design.networks()
+        networks = blueprint.networks()
         for i, network in enumerate(networks):
             own = {n: torch.from_numpy(np.array(a)) for n, a in part_of(arrays, f"member{i}.").items()}
             network.load_state_dict(own, strict=False)  # counters, which no inference reads, are not kept
         machine = None
-        if design.network in MACHINES:
-            machine = MACHINES[design.network].from_arrays(part_of(arrays, "machine."), len(design.labels))
+        if blueprint.network in MACHINES:
+            machine = MACHINES[blueprint.network].from_arrays(
+                part_of(arrays, "machine."), len(blueprint.labels)
+            )
         return cls(
-            design,
-            LabelUnits(design.labels, arrays["label_centre"], arrays["label_scale"]),
+            blueprint,
+            LabelUnits(blueprint.labels, arrays["label_centre"], arrays["label_scale"]),
             Components.from_arrays(part_of(arrays, "components.")),
             torch.from_numpy(np.array(arrays["pixel_centre"])),
             torch.from_numpy(np.array(arrays["pixel_scale"])),
@@ -247,9 +249,9 @@ class Held:
         )
 
 
-def check_learnt(arrays: Mapping[str, NDArray[Any]], design: Design) -> None:
-    """Raise ``ValueError`` with what is wrong unless the arrays are those of a regressor of this design."""
-    n_label, n_pixel = len(design.labels), len(design.inputs.wavelength)
+def check_learnt(arrays: Mapping[str, NDArray[Any]], blueprint: Blueprint) -> None:
+    """Raise ``ValueError`` with what is wrong unless the arrays are those of a regressor of this blueprint."""
+    n_label, n_pixel = len(blueprint.labels), len(blueprint.inputs.wavelength)
     required = {
         "label_centre": Required((n_label,)),
         "label_scale": Required((n_label,), values="positive"),
@@ -260,12 +262,12 @@ def check_learnt(arrays: Mapping[str, NDArray[Any]], design: Design) -> None:
         **_prefixed("components.", Components.required(n_pixel)),
         **_prefixed("conformal.", Conformal.required(part_of(arrays, "conformal."), n_label)),
     }
-    for i, network in enumerate(design.networks()):
+    for i, network in enumerate(blueprint.networks()):
         own = {n: Required(tuple(t.shape), np.float32) for n, t in network.state_dict().items() if t.ndim}
         required |= _prefixed(f"member{i}.", own)
-    if design.network in MACHINES:
+    if blueprint.network in MACHINES:
         machine = part_of(arrays, "machine.")
-        required |= _prefixed("machine.", MACHINES[design.network].required(machine, n_label))
+        required |= _prefixed("machine.", MACHINES[blueprint.network].required(machine, n_label))
     check_arrays(arrays, required)
 
 

@@ -18,8 +18,8 @@ from specxr.estimators.observe import Observed
 from specxr.estimators.outputs import assemble, outputs_of
 from specxr.estimators.regressors.answers import Answers, inferred_from, more_outputs
 from specxr.estimators.regressors.inputs import PIECE, Inputs
-from specxr.estimators.regressors.learning import Task, learn_regressor
-from specxr.estimators.regressors.learnt import Design, Held, Learnt, check_learnt
+from specxr.estimators.regressors.learning import Course, learn_regressor
+from specxr.estimators.regressors.learnt import Blueprint, Held, Learnt, check_learnt
 from specxr.estimators.regressors.machines import MACHINES
 from specxr.estimators.regressors.networks import NETWORKS
 from specxr.estimators.regressors.training import Schedule
@@ -83,7 +83,7 @@ class Regressor(Trained):
         File of a regressor with the same network and pixels. The training begins with what it has learnt; labels that
         it does not know get new heads.
     mask_bits : int or str, optional
-        Bits of the mask that leave a pixel out, or their names (docs/masks.md).
+        Bits of the mask that leave a pixel out, or their names (docs/reference/masks.md).
 
     Examples
     --------
@@ -101,10 +101,10 @@ class Regressor(Trained):
     snr: tuple[float, float] = (10.0, 500.0)
     max_shift: int = 3
     epochs: int = 0
-    batch: int = 64
+    batch: int = 32
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
-    patience: int = 30
+    patience: int = 60
     validation: float = 0.15
     seed: int = 0
     start_from: str = ""
@@ -156,17 +156,17 @@ class Regressor(Trained):
                 f"the classes {', '.join(self.classes)} are to be learnt by {self.network}, which learns labels only; "
                 f"one of {', '.join(NETWORKS)} is required. Choose one, or leave `classes` out."
             )
-        design = self._design(training.grid, tuple(training.labels))
+        blueprint = self._blueprint(training.grid, tuple(training.labels))
         epochs = self.epochs or int(np.clip(_SHOWN // len(training), *_EPOCHS))
         schedule = Schedule(
             epochs, self.batch, self.learning_rate, self.weight_decay, self.patience, self.loss, self.seed
         )
-        task = Task(schedule, self.snr, self.max_shift, self.components, self.validation, self.device)
-        return learn_regressor(training, design, task, self._start(training.grid), progress, checkpoint)
+        course = Course(schedule, self.snr, self.max_shift, self.components, self.validation, self.device)
+        return learn_regressor(training, blueprint, course, self._start(training.grid), progress, checkpoint)
 
-    def _design(self, grid: Grid, labels: tuple[str, ...]) -> Design:
+    def _blueprint(self, grid: Grid, labels: tuple[str, ...]) -> Blueprint:
         inputs = Inputs(grid.wavelength, self.continuum)
-        return Design(self.network, self.hidden, self.members, self.loss, inputs, labels, self.classes)
+        return Blueprint(self.network, self.hidden, self.members, self.loss, inputs, labels, self.classes)
 
     def _start(self, grid: Grid) -> Learnt | None:
         """What the training begins with."""
@@ -187,7 +187,7 @@ class Regressor(Trained):
     def check_weights(self) -> None:
         """Raise ``ValueError`` with what is wrong unless the arrays of the model are those that `learn` returns."""
         model = self.trained_model
-        check_learnt(model.weights, self._design(model.grid, model.labels))
+        check_learnt(model.weights, self._blueprint(model.grid, model.labels))
         _ = self._learnt
 
     # -- inference -----------------------------------------------------------------------------------------------
@@ -278,7 +278,7 @@ class Regressor(Trained):
     def _spectra(self, block: Block, part: slice, pixels: slice) -> tuple[Spectra, NDArray[np.int64]]:
         flux, ivar, mask = (array[part, pixels] for array in (block.flux, block.ivar, block.mask))
         good = usable(flux, ivar, mask, bits_of(self.mask_bits))
-        return self._learnt[0].design.inputs.spectra(flux, ivar, good), good.sum(axis=1)
+        return self._learnt[0].blueprint.inputs.spectra(flux, ivar, good), good.sum(axis=1)
 
     def _gap(self, seen: Spectra) -> NDArray[np.bool_]:
         """Whether the widest gap of each star is wider than those that were learnt, shape (star,)."""
@@ -293,16 +293,16 @@ class Regressor(Trained):
 
     @property
     def _learnt(self) -> tuple[Learnt, Held]:
-        design = self._design(self.trained_model.grid, self.labels)
+        blueprint = self._blueprint(self.trained_model.grid, self.labels)
         key = tuple(getattr(self, f.name) for f in fields(self) if f.name != "model")
-        return _opened(self.trained_model, _Key(design, key, self.device, self.dtype))
+        return _opened(self.trained_model, _Key(blueprint, key, self.device, self.dtype))
 
 
 @dataclass(frozen=True, eq=False)
 class _Key:
-    """A design, with what tells it apart from others in a cache."""
+    """A blueprint, with what tells it apart from others in a cache."""
 
-    design: Design
+    blueprint: Blueprint
     options: tuple[Any, ...]
     device: str
     dtype: str
@@ -317,7 +317,7 @@ class _Key:
 @functools.lru_cache(maxsize=8)
 def _opened(model: Model, key: _Key) -> tuple[Learnt, Held]:
     """Build what all stars share, once a process."""
-    learnt = Learnt.from_arrays(model.weights, key.design)
+    learnt = Learnt.from_arrays(model.weights, key.blueprint)
     learnt.to(key.device, DTYPES[key.dtype])
     return learnt, Held.from_arrays(model.weights)
 

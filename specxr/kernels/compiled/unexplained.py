@@ -6,7 +6,7 @@ import numpy as np
 
 from specxr.kernels.compiled.jit import Array, compiled
 
-LINES, LEFT, NOISE, UNCERTAINTY, CHI2 = range(5)  # rows of what `measure_lines` fills
+LINES, LEFT, NOISE, UNCERTAINTY, SQUARES = range(5)  # rows of what `measure_lines` fills
 N_LINE_MEASURES = 5
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 _CLIP = np.float32(25.0)  # a pixel counts with so many variances at most: a cosmic ray is no line
@@ -26,7 +26,7 @@ def measure_lines(flux: Array, model: Array, weight: Array, error: float, out: A
         Error of every model.
     out : ndarray of float64, shape (star, measure)
         ``LINES``: flux^2 less sigma^2; ``LEFT``: (flux - model)^2 less sigma^2; ``NOISE``: sigma^2; ``UNCERTAINTY``:
-        standard deviation of the first two in pure noise; ``CHI2``: squared residual over sigma^2, without weights.
+        standard deviation of the first two in pure noise; ``SQUARES``: squared residual over sigma^2, without weights.
     """
     square = np.float32(error * error)
     for star in range(len(flux)):
@@ -47,4 +47,4 @@ def measure_lines(flux: Array, model: Array, weight: Array, error: float, out: A
             spread += share * share
             chi2 += (f[i] - m[i]) * (f[i] - m[i]) * w[i] * w[i]
         out[star, LINES], out[star, LEFT], out[star, NOISE] = lines, left, noise
-        out[star, UNCERTAINTY], out[star, CHI2] = np.sqrt(2.0 * spread), chi2
+        out[star, UNCERTAINTY], out[star, SQUARES] = np.sqrt(2.0 * spread), chi2
