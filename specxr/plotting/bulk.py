@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, FigureBase
+from matplotlib.figure import FigureBase
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from specxr.plotting.style import BLUE, DATA, GREEN, VERMILION, axis_name, tidy
+from specxr.plotting.style import BLUE, DATA, GREEN, VERMILION, NotebookFigure, axis_name, tidy
 from specxr.vocabulary import LABELS
 
 _BINS = 60
@@ -42,7 +42,7 @@ def plot_throughput(
     Figure or SubFigure
     """
     begin, end, stars = (np.asarray(values, dtype="float64") for values in (started, finished, n_stars))
-    figure = Figure(figsize=(9.0, 3.6), layout="constrained") if figure is None else figure
+    figure = NotebookFigure(figsize=(9.0, 3.6), layout="constrained") if figure is None else figure
     rate, busy = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     first = begin.min() if begin.size else 0.0
     begin, end = begin - first, np.maximum(end - first, begin - first + 1e-3)
@@ -84,7 +84,7 @@ def plot_results(counts: Mapping[str, int], figure: FigureBase | None = None) ->
     """
     shown = {name: n for name, n in sorted(counts.items(), key=lambda item: item[1]) if n}
     if figure is None:
-        figure = Figure(figsize=(5.6, 0.9 + 0.36 * max(len(shown), 1)), layout="constrained")
+        figure = NotebookFigure(figsize=(5.6, 0.9 + 0.36 * max(len(shown), 1)), layout="constrained")
     ax = figure.subplots()
     colours = [GREEN if name == "converged" else VERMILION for name in shown]
     bars = ax.barh(
@@ -118,7 +118,7 @@ def plot_distributions(labels: pd.DataFrame, figure: FigureBase | None = None) -
     """
     names = [name for name in LABELS if name in labels]
     if figure is None:
-        figure = Figure(figsize=(2.4 * max(len(names), 1), 4.0), layout="constrained")
+        figure = NotebookFigure(figsize=(2.4 * max(len(names), 1), 4.0), layout="constrained")
     axes = figure.subplots(2, max(len(names), 1), squeeze=False)
     for n, name in enumerate(names):
         for row, (column, colour) in enumerate(((name, BLUE), (f"{name}_err", DATA))):
@@ -172,7 +172,7 @@ def plot_residuals(
     Figure or SubFigure
     """
     wavelength, residual = np.asarray(wavelength), 100.0 * np.asarray(residual)
-    figure = Figure(figsize=(9.0, 3.0), layout="constrained") if figure is None else figure
+    figure = NotebookFigure(figsize=(9.0, 3.0), layout="constrained") if figure is None else figure
     ax = figure.subplots()
     drawn = np.isfinite(residual).any(axis=0)
     low, median, high = np.nanpercentile(residual[:, drawn], (16, 50, 84), axis=0)

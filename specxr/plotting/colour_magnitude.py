@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from specxr.plotting.style import BLUE, DATA, POINTS, SEQUENTIAL, VERMILION, axis_name, tidy
+from specxr.plotting.style import BLUE, DATA, POINTS, SEQUENTIAL, VERMILION, NotebookFigure, axis_name, tidy
 from specxr.published.m_dwarfs import M_DWARF_SELECTION
 
 _COLOUR, _MAGNITUDE = r"$(G_\mathrm{BP} - G_\mathrm{RP})_0$ [mag]", r"$M_{G,0}$ [mag]"
@@ -29,7 +28,7 @@ def plot_candidates(selection: xr.Dataset, ax: Axes | None = None) -> Axes:
     -------
     Axes
     """
-    ax = ax or Figure(figsize=(5.2, 5.2), layout="constrained").subplots()
+    ax = ax or NotebookFigure(figsize=(5.2, 5.2), layout="constrained").subplots()
     colour, magnitude = selection["bp_rp0"].values, selection["m_g0"].values
     chosen = selection["m_dwarf"].values
     for stars, paint, name in ((~chosen, BLUE, "other stars"), (chosen, VERMILION, "M dwarf candidates")):
@@ -72,7 +71,7 @@ def plot_colour_magnitude(
     -------
     Axes
     """
-    ax = ax or Figure(figsize=(5.4, 4.8), layout="constrained").subplots()
+    ax = ax or NotebookFigure(figsize=(5.4, 4.8), layout="constrained").subplots()
     columns = np.stack([np.asarray(column, "f8") for column in (bp_rp, m_g, values)])
     colour, magnitude, value = columns[:, np.isfinite(columns[2])]
     low, high = np.percentile(value, (2, 98)) if len(value) else (0.0, 1.0)

@@ -8,10 +8,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, FigureBase
+from matplotlib.figure import FigureBase
 from numpy.typing import NDArray
 
-from specxr.plotting.style import BLUE, DATA, POINTS, VERMILION, LabelTable, as_table, axis_name, tidy
+from specxr.plotting.style import (
+    BLUE,
+    DATA,
+    POINTS,
+    VERMILION,
+    LabelTable,
+    NotebookFigure,
+    as_table,
+    axis_name,
+    tidy,
+)
 from specxr.validation.comparison import match, robust_scatter
 
 # The labels that differences are drawn against.
@@ -60,7 +70,7 @@ def plot_comparison(
     against = [name for name in _AGAINST if name in rows]
     n_columns = len(against) + 2
     if figure is None:
-        figure = Figure(figsize=(2.9 * n_columns, 2.5 * len(rows)), layout="constrained")
+        figure = NotebookFigure(figsize=(2.9 * n_columns, 2.5 * len(rows)), layout="constrained")
     for label, axes in zip(rows, figure.subplots(len(rows), n_columns, squeeze=False), strict=True):
         stars = joined.dropna(subset=[f"{label}_a", f"{label}_b"])
         difference = (stars[f"{label}_a"] - stars[f"{label}_b"]).to_numpy()

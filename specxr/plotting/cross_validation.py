@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, FigureBase
+from matplotlib.figure import FigureBase
 from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from specxr.plotting.style import BLUE, DATA, FAINT, VERMILION, axis_name, tidy
+from specxr.plotting.style import BLUE, DATA, FAINT, VERMILION, NotebookFigure, axis_name, tidy
 
 
 def plot_cross_validation(wavelength: ArrayLike, mse: ArrayLike, md: ArrayLike) -> FigureBase:
@@ -29,7 +29,7 @@ def plot_cross_validation(wavelength: ArrayLike, mse: ArrayLike, md: ArrayLike) 
     -------
     Figure
     """
-    figure = Figure(figsize=(8.0, 4.4), layout="constrained")
+    figure = NotebookFigure(figsize=(8.0, 4.4), layout="constrained")
     for ax, values, name in zip(
         figure.subplots(2, sharex=True),
         (np.sqrt(np.asarray(mse, "f8")), np.asarray(md, "f8")),
@@ -74,7 +74,7 @@ def plot_error_law(
     -------
     Axes
     """
-    ax = ax or Figure(figsize=(4.4, 3.6), layout="constrained").subplots()
+    ax = ax or NotebookFigure(figsize=(4.4, 3.6), layout="constrained").subplots()
     ax.scatter(snr, difference, color=FAINT, s=6, linewidths=0, label="stars", rasterized=True)
     ax.errorbar(bins["snr"], bins["bias"], bins["bias_err"], fmt="o", ms=4, color=BLUE, label="bias")
     ax.errorbar(

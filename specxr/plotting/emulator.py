@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from specxr.plotting.style import BLUE, DATA, FAINT, GREEN, VERMILION, axis_name, tidy
+from specxr.plotting.style import BLUE, DATA, FAINT, GREEN, VERMILION, NotebookFigure, axis_name, tidy
 from specxr.published.hot_stars import CORE_FLUX, GRADIENT_OFFSETS
 from specxr.validation.emulator import pixel_residuals
 from specxr.vocabulary import LABELS
@@ -34,7 +34,7 @@ def plot_pixel_residuals(
     Axes
     """
     if ax is None:
-        ax = Figure(figsize=(5.0, 3.6), layout="constrained").subplots()
+        ax = NotebookFigure(figsize=(5.0, 3.6), layout="constrained").subplots()
     model, flux = np.asarray(model, dtype="f8"), np.asarray(flux, dtype="f8")
     residual = 100.0 * (model - flux)
     known = np.isfinite(residual)
@@ -73,7 +73,7 @@ def plot_gradients(
     -------
     Figure
     """
-    figure = Figure(figsize=(8.0, 1.5 * len(model) + 0.6), layout="constrained")
+    figure = NotebookFigure(figsize=(8.0, 1.5 * len(model) + 0.6), layout="constrained")
     for name, ax in zip(model, figure.subplots(len(model), 1, sharex=True, squeeze=False)[:, 0], strict=True):
         ours, theirs = (100.0 * np.asarray(gradients[name], dtype="f8") for gradients in (model, generator))
         ax.axhline(0.0, color=FAINT, lw=0.8)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, FigureBase
+from matplotlib.figure import FigureBase
 from numpy.typing import ArrayLike, NDArray
 
-from specxr.plotting.style import DATA, GREEN, VERMILION, tidy
+from specxr.plotting.style import DATA, GREEN, VERMILION, NotebookFigure, tidy
 
 
 def plot_fit(
@@ -57,7 +57,7 @@ def plot_fit(
     scale = np.nanmedian(data[~left_out]) if (~left_out).any() else np.nanmedian(data)
     data, fitted = data / scale, fitted / scale
 
-    figure = Figure(figsize=(9.0, 4.5), layout="constrained") if figure is None else figure
+    figure = NotebookFigure(figsize=(9.0, 4.5), layout="constrained") if figure is None else figure
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     top.step(x, data, where="mid", color=DATA, lw=0.7, label="data")
     top.plot(x, fitted, color=VERMILION, lw=0.9, label="model")

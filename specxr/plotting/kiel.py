@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
 
-from specxr.plotting.style import POINTS, SEQUENTIAL, LabelTable, as_table, axis_name, tidy
+from specxr.plotting.style import POINTS, SEQUENTIAL, LabelTable, NotebookFigure, as_table, axis_name, tidy
 
 
 def plot_kiel(labels: LabelTable, ax: Axes | None = None, title: str = "") -> Axes:
@@ -28,7 +27,7 @@ def plot_kiel(labels: LabelTable, ax: Axes | None = None, title: str = "") -> Ax
     """
     labels = as_table(labels, columns=("teff", "logg", "feh"))
     if ax is None:
-        ax = Figure(figsize=(5.6, 4.5), layout="constrained").subplots()
+        ax = NotebookFigure(figsize=(5.6, 4.5), layout="constrained").subplots()
     stars = labels[["teff", "logg", "feh"]].dropna()
     # The range of colours does not depend on a few outliers.
     poor, rich = np.percentile(stars["feh"], (2, 98)) if len(stars) else (-1.0, 0.5)

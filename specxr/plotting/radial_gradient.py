@@ -7,11 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from specxr.galaxy.gradients import Gradient
-from specxr.plotting.style import BLUE, DATA, FAINT, GREEN, ORANGE, VERMILION, tidy
+from specxr.plotting.style import BLUE, DATA, FAINT, GREEN, ORANGE, VERMILION, NotebookFigure, tidy
 
 _COLOURS = (VERMILION, GREEN, ORANGE, DATA)
 
@@ -43,7 +42,7 @@ def plot_radial_gradient(
     -------
     Axes
     """
-    ax = ax or Figure(figsize=(6.0, 4.0), layout="constrained").subplots()
+    ax = ax or NotebookFigure(figsize=(6.0, 4.0), layout="constrained").subplots()
     columns = np.stack([np.asarray(radius, "f8"), np.asarray(value, "f8")])
     r, y = columns[:, np.isfinite(columns).all(axis=0)]
     many = r.size > 2000

@@ -17,6 +17,7 @@ from specxr.plotting.style import (
     POINTS,
     VERMILION,
     LabelTable,
+    NotebookFigure,
     as_table,
     axis_name,
     tidy,
@@ -48,7 +49,7 @@ def plot_recovery(labels: LabelTable, truth: LabelTable, figure: FigureBase | No
     names = [name for name in LABELS if f"{name}_bias" in bins]
     converged = (labels["result"] == Result.CONVERGED.name.lower()).to_numpy()
     if figure is None:
-        figure = Figure(figsize=(7.0, 1.6 * len(names) + 0.6), layout="constrained")
+        figure = NotebookFigure(figsize=(7.0, 1.6 * len(names) + 0.6), layout="constrained")
     middle = np.sqrt(bins["lower"] * bins["upper"])
     for name, ax in zip(names, figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0], strict=True):
         difference = labels[name].to_numpy() - truth[name].to_numpy()
@@ -95,7 +96,7 @@ def plot_recovery_by_snr(
     n_column = 1 if len(names) < 4 else 2
     n_row = -(-len(names) // n_column)
     if figure is None:
-        figure = Figure(figsize=(4.2 * n_column, 1.9 * n_row + 0.7), layout="constrained")
+        figure = NotebookFigure(figsize=(4.2 * n_column, 1.9 * n_row + 0.7), layout="constrained")
     panels = figure.subplots(n_row, n_column, sharex=True, squeeze=False)
     for name, ax in zip(names, panels.T.ravel(), strict=False):
         for ((lower, upper), rows), colour in zip(ranges, (BLUE, GREEN, ORANGE), strict=False):
@@ -142,7 +143,7 @@ def plot_recovery_on_kiel(
     Figure
     """
     table = recovery_on_kiel(as_table(labels), as_table(truth, "truth", ("teff", "logg")))
-    figure = Figure(figsize=(7.0, 4.0 * len(names)), layout="constrained")
+    figure = NotebookFigure(figsize=(7.0, 4.0 * len(names)), layout="constrained")
     levels = sorted(table["snr"].unique())
     rise = dict(zip(levels, np.linspace(-0.36, 0.36, len(levels)) if len(levels) > 1 else [0.0], strict=True))
     for name, ax in zip(names, figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0], strict=True):

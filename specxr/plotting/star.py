@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from matplotlib.figure import Figure, FigureBase
+from matplotlib.figure import FigureBase
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
@@ -19,7 +19,7 @@ from specxr.cubes.store import open_cube, open_labels
 from specxr.estimators.registry import open_estimator
 from specxr.inference import infer
 from specxr.plotting.fit import axis_limits, spans
-from specxr.plotting.style import BLUE, DATA, GREEN, ORANGE, VERMILION, tidy
+from specxr.plotting.style import BLUE, DATA, GREEN, ORANGE, VERMILION, NotebookFigure, tidy
 from specxr.runs.residuals import Given
 from specxr.runs.run import Run
 from specxr.vocabulary import LABELS, STAR, UNUSABLE, WAVELENGTH, Flag, MaskBit, Result
@@ -83,7 +83,7 @@ def plot_star(
             model = labels if "model" in labels else _fitted_again(cube, run, star, labels, estimator)
         except (ValueError, OSError, ImportError, RuntimeError) as error:
             note = f"no model: {' '.join(str(error).split())}"
-    figure = Figure(figsize=(11.0, 5.6), layout="constrained") if figure is None else figure
+    figure = NotebookFigure(figsize=(11.0, 5.6), layout="constrained") if figure is None else figure
     _draw(figure, star, model, wavelength)
     lines = [f"obsid {obsid}{_of_survey(star)}", *([] if labels is None else _in_words(labels)), note]
     text = "\n".join(wrapped for line in lines for wrapped in wrap(line, 150))

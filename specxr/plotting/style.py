@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,15 @@ def as_table(labels: object, name: str = "labels", columns: Collection[str] = ()
             "required to draw this figure. Give labels that have them."
         )
     return labels
+
+
+class NotebookFigure(Figure):
+    """A figure that a notebook shows: IPython knows how to draw those of pyplot only, which is not used here."""
+
+    def _repr_png_(self) -> bytes:
+        content = BytesIO()
+        self.savefig(content, format="png")
+        return content.getvalue()
 
 
 def tidy(ax: Axes) -> None:

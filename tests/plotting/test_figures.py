@@ -107,6 +107,12 @@ def test_recovery_has_a_panel_a_label(tables):
     assert "[K]" in figure.axes[-1].get_xlabel()
 
 
+def test_a_notebook_shows_figures(tables):
+    """As the last line of a cell, a figure is what IPython draws."""
+    for drawn in (plot_recovery(*tables), plot_kiel(tables[0]).figure):
+        assert drawn._repr_png_().startswith(b"\x89PNG")
+
+
 def test_pyplot_is_not_imported():
     """Its figures live until they are closed, and it chooses a backend; neither is ours to do."""
     code = "import sys, specxr.plotting; sys.exit('matplotlib.pyplot' in sys.modules)"
