@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from specxr.cli.examples import epilog
 from specxr.cli.options import Options, parse_options
 from specxr.cli.progress import progress_bar
 
-models = typer.Typer(help="Look into trained models.", no_args_is_help=True)
+models = typer.Typer(help="Look into trained models.", no_args_is_help=True, rich_markup_mode=None)
 
 
 def train(
@@ -91,7 +92,7 @@ def train(
     _calibration(fitted.model.describe()["calibration"])
 
 
-@models.command()
+@models.command(epilog=epilog("models info"))
 def info(
     model: Annotated[Path, typer.Argument(metavar="FILE", help="A model file that `specxr train` made.")],
 ) -> None:

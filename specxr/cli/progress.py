@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 from numpy.typing import NDArray
@@ -20,6 +21,17 @@ from rich.progress import (
 from rich.progress import Task as RichTask
 from rich.text import Text
 
+_LOG = logging.getLogger("specxr.cli")
+
+
+_shown = True
+
+
+def show_bars(shown: bool) -> None:
+    """Say whether progress is shown at all; ``specxr --quiet`` shows none."""
+    global _shown
+    _shown = shown
+
 
 class _Rate(ProgressColumn):
     """Number of stars or files per second."""
@@ -29,10 +41,11 @@ class _Rate(ProgressColumn):
         self.unit = unit
 
     def render(self, task: RichTask) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(
-            f"{speed:,.0f} {self.unit}/s" if speed else f"- {self.unit}/s", style="progress.data.speed"
-        )
+        # Of the whole command: blocks end in bursts, and the rate of the last one says little. A run that goes on has
+        # stars that were done before.
+        done, elapsed = task.completed - task.fields["before"], task.finished_time or task.elapsed
+        rate = f"{done / elapsed:,.3g}" if elapsed and done else "-"
+        return Text(f"{rate} {self.unit}/s", style="progress.data.speed")
 
 
 @contextmanager
@@ -42,9 +55,9 @@ def progress_bar(title: str, unit: str, total: int | None = None) -> Iterator[tu
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(unit),
         TimeRemainingColumn(elapsed_when_finished=True), TextColumn("{task.fields[tally]}"),
     )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=Console(stderr=True, quiet=not _shown)) as progress:
         try:
-            yield progress, progress.add_task(title, total=total, tally="")
+            yield progress, progress.add_task(title, total=total, tally="", before=0)
         except BaseException:
             # The error is printed as one line, without a bar that has stopped.
             progress.live.transient = True
@@ -77,10 +90,17 @@ class RunProgress:
         bar, expected = self._bar, summary.forecast
         if not self.begun:
             self.begun = True
-            if summary.dashboard:
+            if summary.dashboard and find_spec("bokeh"):  # without it, the page says only that it is missing
                 self.say(f"dashboard: {summary.dashboard}")
             self.say(str(expected))
-            bar.reset(self._task, total=summary.n_stars, completed=summary.n_done, visible=True)
+            bar.reset(
+                self._task,
+                total=summary.n_stars,
+                completed=summary.n_done,
+                visible=True,
+                before=summary.n_done,
+                tally="",
+            )
         elif expected.seconds is not None and not self._timed:
             self._timed = True
             self.say(f"from the first block: {expected}")
@@ -89,6 +109,7 @@ class RunProgress:
     def say(self, line: str) -> None:
         """Print a line above the bar."""
         self._bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        _LOG.info("%s", line)
 
 
 @contextmanager
@@ -101,8 +122,9 @@ def run_progress() -> Iterator[RunProgress]:
         progress = RunProgress(bar, task)
         handler = logging.Handler()
         handler.emit = lambda record: progress.say(record.getMessage())  # type: ignore[method-assign]
+        handler.setLevel(logging.INFO)
         logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
+        logger.setLevel(min(logging.INFO, logger.getEffectiveLevel()))
         try:
             yield progress
         finally:
