@@ -40,7 +40,7 @@ class Disturbance:
     seed : int
     snr : (float, float)
         A spectrum with a higher S/N than these is brought down to one that is log-uniform between them. The noise of
-        others grows by up to three times, but not below the lower one.
+        others grows in half of the cases, by up to three times, but not below the lower one.
     shift : int
         Spectra are shifted by as many pixels at most.
     gaps : bool, optional
@@ -86,12 +86,12 @@ class Disturbance:
             return float(own / (low * (high / low) ** draw))
         # Noise that a survey's own spectra have already may grow by this factor.
         most = 1.0 if self.natural else max(1.0, min(_MOST_GROWTH, own / low))
-        return float(most**draw)
+        return float(most ** max(0.0, 2.0 * draw - 1.0))
 
     @staticmethod
     def _cut(good: NDArray[np.bool_], draw: list[float]) -> None:
-        """Take pixels away: in a third of the spectra none, else gaps of one length, from a pixel to a fifth."""
-        if draw[0] < 1.0 / 3.0:
+        """Take pixels away: in half of the spectra none, else gaps of one length, from a pixel to a fifth."""
+        if draw[0] < 0.5:
             return
         longest = _LONGEST_GAP * len(good)
         length = max(1, int(longest ** draw[1]))
