@@ -309,7 +309,8 @@ def draw(offsets: NDArray[np.float64], ratios: dict[str, NDArray[np.float64]], p
 
 def synthesise(path: Path) -> None:
     """Compute the spectrum of the Sun line by line, 5290-5460 Angstrom."""
-    from specxr.synthesis.pysme import PySMESpectra, read_atmosphere
+    from specxr.synthesis.atmospheres import read_atmosphere
+    from specxr.synthesis.pysme import PySMESpectra
 
     folder, edges = SHARED / "synthesis", np.arange(5290.0, 5460.0, 0.02)
     generator = PySMESpectra(
