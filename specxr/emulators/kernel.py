@@ -6,6 +6,7 @@ training stars; pixels with the same gamma share them, and are one matrix produc
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -31,13 +32,27 @@ _ROUNDING = 1e-3
 class _Group(NamedTuple):
     """Pixels of one gamma: stars about which their functions are, and the weights of these.
 
-    The derivatives have weights of their own for the first of these stars.
+    The points have the shape (label, star). The derivatives have weights of their own for the first of these stars.
     """
 
     gamma: float
     points: Tensor
     dual: Tensor
     slopes: Tensor
+
+    def kernels(self, inputs: Tensor) -> Tensor:
+        """Values of the radial functions, shape (star, training star)."""
+        # A sum over labels along the innermost axis would take five times as long.
+        away = ((own[:, None] - theirs).square() for own, theirs in zip(inputs.T, self.points, strict=True))
+        return torch.exp(-self.gamma * functools.reduce(torch.add, away))
+
+    def derivatives(self, inputs: Tensor, slopes: Tensor, kernels: Tensor) -> Tensor:
+        """Derivatives by the labels, shape (star, label, pixel); `slopes` are those of the inputs."""
+        # d exp(-gamma |t - t_i|^2) / dlabel = -2 gamma (t - t_i) dt/dlabel times itself.
+        few = kernels[:, None, : len(self.slopes)].to(self.slopes.dtype)
+        away = (inputs[:, :, None] - self.points[:, : len(self.slopes)]).to(few.dtype)
+        rows = away * few * (-2.0 * self.gamma * slopes).to(few.dtype)[:, :, None]
+        return (rows.flatten(0, 1) @ self.slopes).reshape(*rows.shape[:2], self.slopes.shape[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +110,8 @@ class KernelEmulator:
             flux, slopes = (
                 pad(w, (0, width - len(members), 0, padded(len(w)) - len(w))).to(self.dual) for w in weights
             )
-            points = training[order[: len(weights[0])]].to(self.training)
-            points = pad(points, (0, 0, 0, len(flux) - len(points)))
+            points = training[order[: len(weights[0])]].to(self.training).mT
+            points = pad(points, (0, len(flux) - points.shape[1])).contiguous()
             # Single precision halves the time, unless large weights of both signs leave little of it.
             rounding = torch.finfo(torch.float32).eps * slopes.abs().sum(0).max()
             groups.append(_Group(gamma, points, flux, slopes.float() if rounding < _ROUNDING else slopes))
@@ -109,28 +124,21 @@ class KernelEmulator:
         """Flux, shape (star, pixel)."""
         inputs, _ = scaled_inputs(labels, self.labels, self.centre, self.unit)
         groups, pixels, intercept = self._products
-        flux = []
-        for group in groups:
-            distance = (inputs[:, :, None] - group.points.mT).square().sum(1)
-            flux.append(torch.exp(-group.gamma * distance) @ group.dual)
-        return torch.cat(flux, dim=1).index_select(1, pixels) + intercept
+        flux = [group.kernels(inputs) @ group.dual for group in groups]
+        return torch.cat(flux, dim=1).gather(1, pixels.expand(len(inputs), -1)) + intercept
 
     def flux_and_derivatives(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Flux, shape (star, pixel), and its derivatives by the labels, shape (star, label, pixel)."""
         inputs, slopes = scaled_inputs(labels, self.labels, self.centre, self.unit)
         groups, pixels, intercept = self._products
         flux, derivatives = [], []
-        for gamma, points, dual, weights in groups:
-            away = inputs[:, :, None] - points.mT  # (star, label, training star)
-            values = torch.exp(-gamma * away.square().sum(1))
-            flux.append(values @ dual)
-            # d exp(-gamma |t - t_i|^2) / dlabel = -2 gamma (t - t_i) dt/dlabel times itself.
-            n = len(weights)
-            rows = ((-2.0 * gamma) * slopes)[:, :, None] * away[:, :, :n] * values[:, None, :n]
-            products = rows.to(weights.dtype).flatten(0, 1) @ weights
-            derivatives.append(products.reshape(*rows.shape[:2], -1))
-        whole = torch.cat(flux, dim=1).index_select(1, pixels) + intercept
-        return whole, torch.cat(derivatives, dim=2).index_select(2, pixels)
+        for group in groups:
+            kernels = group.kernels(inputs)
+            flux.append(kernels @ group.dual)
+            derivatives.append(group.derivatives(inputs, slopes, kernels))
+        # A gather takes a third of the time of `index_select`.
+        whole = torch.cat(flux, dim=1).gather(1, pixels.expand(len(inputs), -1)) + intercept
+        return whole, torch.cat(derivatives, dim=2).gather(2, pixels.expand(*inputs.shape, -1))
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> KernelEmulator:
         """The emulator in another precision, on another device."""
