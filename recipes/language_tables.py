@@ -31,6 +31,7 @@ import specxr
 from specxr import Regressor
 from specxr.cubes.ingestion import ingest
 from specxr.emulators import default
+from specxr.plotting.style import axis_name, tidy
 from specxr.published.language import RESIDUALS_100K
 from specxr.spectra.grid import Grid
 from specxr.spectra.line_spread import LineSpread
@@ -128,7 +129,8 @@ def drawn(table: pd.DataFrame) -> Figure:
         ):
             ax.loglog(rows.spectra, rows.scatter, "o-", ms=4, label=method)
         ax.set_xlabel("training spectra")
-        ax.set_ylabel(f"scatter of {label}, G stars")
+        ax.set_ylabel(axis_name(label, "scatter of G stars: "))
+        tidy(ax)
     ax.legend(fontsize=7)
     return figure
 

@@ -2,14 +2,17 @@
 
     python tests/benchmarks/regressors.py dr10 [--splits 5] [--members 2] [--epochs 100] [--shared ../shared]
     python tests/benchmarks/regressors.py simulated [--stars 20000]
+    python tests/benchmarks/regressors.py nonsense --model FILE
 
 Of the stars of LAMOST DR10 with S/N_g > 10, 70 % are learnt and 30 % are held out. Simulations are those of the
 embedded emulator, 3,800 to 7,250 Angstrom, 4,000 to 12,000 K, [Fe/H] -2 to 0.4, at velocities up to 150 km/s and S/N of
-10 to 100. Scatter is 1.48 MAD, times are processor seconds of one thread.
+10 to 100. Scatter is 1.48 MAD, times are processor seconds of one thread. Spectra that are none are those of
+`tests/benchmarks/nonsense.py`, for a model that `dr10 --out FILE` has written.
 """
 
 import argparse
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -39,6 +42,7 @@ from specxr.vocabulary import DISTRUST, Flag, MaskBit
 
 LABELS = ("teff", "logg", "feh")
 OF_THE_SPECTRUM = int(Flag.POOR_FIT | Flag.NO_LINES | Flag.LOW_COVERAGE)
+JUDGED = OF_THE_SPECTRUM | int(Flag.LOW_SNR | Flag.FEW_PIXELS)
 
 
 def block_of(cube: xr.Dataset) -> Block:
@@ -170,9 +174,39 @@ def on_simulations(options: argparse.Namespace) -> None:
             fitted.save(options.out, overwrite=True)
 
 
+def on_nonsense(options: argparse.Namespace) -> None:
+    """Shares of spectra that are no star, or at a wrong velocity, that are flagged."""
+    sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    import nonsense as sets
+    from support.nonsense import shifted
+
+    sets.PIXELS = slice(None)
+    regressor = specxr.open_estimator(options.model)
+    block, table = sets.official(options.shared.parent, options.small)
+    found = list(sets.nonsense(options.shared.parent, block, table, 100))
+    bright = sets.rows(block, np.flatnonzero((table.snrg > 30).to_numpy())[::5])
+    found += [
+        (f"{velocity:+.0f} km/s", shifted(bright, velocity)) for velocity in (-1000.0, 500.0, 1000.0, 2000.0)
+    ]
+    half = np.arange(block.flux.shape[1]) < block.flux.shape[1] // 2
+    turned = {
+        k: np.where(half, getattr(bright, k)[:, ::-1], getattr(bright, k)) for k in ("flux", "ivar", "mask")
+    }
+    found.append(("half reversed", replace(bright, **turned)))
+    for name, spectra in found:
+        out = regressor.estimate(spectra)
+        answered = out["result"] == 0
+        shares = [np.mean(~answered | ((out["flags"] & bits) > 0)) for bits in (JUDGED, int(DISTRUST))]
+        print(
+            f"{name:34s} {len(answered):4d}  flagged by the spectrum {shares[0]:6.1%}, by any {shares[1]:6.1%}",
+            flush=True,
+        )
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", nargs="?", default="dr10", choices=("dr10", "simulated"))
+    parser.add_argument("part", nargs="?", default="dr10", choices=("dr10", "simulated", "nonsense"))
+    parser.add_argument("--model", type=Path, help="a dense model of DR10")
     parser.add_argument(
         "--shared", type=Path, default=Path(os.environ.get("SPECXR_SHARED", "../shared")) / "data"
     )
@@ -188,6 +222,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         options.stars, options.splits, options.members, options.epochs = 300, 1, 1, 2
     if options.part == "simulated" or options.small:
         on_simulations(options)
+    if options.part == "nonsense":
+        on_nonsense(options)
     if options.part == "dr10":
         if not options.shared.exists():
             raise SystemExit(f"{options.shared} is absent; the shared data are required. Set SPECXR_SHARED.")
