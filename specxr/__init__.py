@@ -147,6 +147,7 @@ def __getattr__(name: str) -> Any:
     if name in _WINGS:
         return import_module(_WINGS[name])
     if name in _DOORS:
+        import_module("specxr.accessor")  # cube.specxr, beside whatever makes a cube
         return getattr(import_module(_DOORS[name]), name)
     raise AttributeError(f"module 'specxr' has no attribute {name!r}")
 

@@ -66,7 +66,9 @@ def _open_cube(path: PathLike) -> xr.Dataset:
     remaining = [name for name in cube.variables if name not in (*SPECTRA, WAVELENGTH)]
     chunked = xr.open_zarr(store, consolidated=False, chunks=blocks, drop_variables=remaining)
     cube = cube.assign({name: chunked.variables[name] for name in SPECTRA if name in cube.variables})
-    return _ordered(cube.set_coords([name for name in IDENTITY if name in cube]))
+    cube = _ordered(cube.set_coords([name for name in IDENTITY if name in cube]))
+    cube.encoding["source"] = os.fspath(path)
+    return cube
 
 
 def write_cube(

@@ -38,6 +38,14 @@ class Emulator(Protocol):
         """
 
 
+class Bounded(Protocol):
+    """What has ranges of labels."""
+
+    @property
+    def bounds(self) -> Mapping[str, tuple[float, float]]:
+        """The lowest and highest value of each label that the emulator is good for."""
+
+
 class TrainedEmulator(Emulator, Protocol):
     """An emulator whose numbers come from a training set and go into a model file.
 
@@ -60,3 +68,10 @@ class TrainedEmulator(Emulator, Protocol):
         cls, arrays: Mapping[str, NDArray[Any]], bounds: Mapping[str, tuple[float, float]]
     ) -> TrainedEmulator:
         """Build it again from `arrays` that were checked and the bounds of its labels, on the CPU in float64."""
+
+
+def in_one_line(emulator: Bounded) -> str:
+    """What an emulator is, for ``repr``: its arrays have millions of numbers."""
+    name = getattr(emulator, "name", "")
+    ranges = ", ".join(f"{label} {low:g} to {high:g}" for label, (low, high) in emulator.bounds.items())
+    return f"<{type(emulator).__name__}{f' {name!r}' if name else ''}: {ranges}>"

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from specxr.emulators.arrays import Required
+from specxr.emulators.base import in_one_line
 from specxr.emulators.network import scaled_inputs
 from specxr.kernels.machines.fewer import fewer_stars
 from specxr.kernels.shape import padded
@@ -87,6 +88,9 @@ class KernelEmulator:
     epsilon: Tensor
     cv_mse: Tensor
     cv_md: Tensor
+
+    def __repr__(self) -> str:
+        return in_one_line(self)
 
     @property
     def labels(self) -> tuple[str, ...]:

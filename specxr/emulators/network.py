@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from specxr.emulators.arrays import Required
+from specxr.emulators.base import in_one_line
 from specxr.kernels.shape import padded
 
 # An activation gives its value and its derivative.
@@ -59,6 +60,9 @@ class NetworkEmulator:
     unit: Tensor
     weights: tuple[Tensor, ...]
     biases: tuple[Tensor, ...]
+
+    def __repr__(self) -> str:
+        return in_one_line(self)
 
     @property
     def labels(self) -> tuple[str, ...]:

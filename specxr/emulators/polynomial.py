@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from specxr.content import by_reference, fingerprint
 from specxr.emulators.arrays import Required, check_arrays
+from specxr.emulators.base import in_one_line
 from specxr.kernels.rebin import rebin
 from specxr.kernels.refraction import convert_medium
 from specxr.vocabulary import MEDIA
@@ -94,6 +95,9 @@ class PolynomialEmulator:
     accuracy: str = ""
     errors: tuple[tuple[float, ...], ...] = ()
     source: str | None = None
+
+    def __repr__(self) -> str:
+        return in_one_line(self)
 
     def __post_init__(self) -> None:
         try:

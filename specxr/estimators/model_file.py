@@ -74,6 +74,9 @@ class Model:
     calibration: Calibration | None = None
     source: Path | None = None
 
+    def __repr__(self) -> str:
+        return f"<Model: {', '.join(self.labels)}; {self.grid!r}>"
+
     @property
     def labels(self) -> tuple[str, ...]:
         """Names of the labels that were learnt."""

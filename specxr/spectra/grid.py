@@ -53,6 +53,13 @@ class Grid:
     line_spread: LineSpread | None = None
     normalisation: str = ""
 
+    def __repr__(self) -> str:
+        first, last = self.wavelength[0], self.wavelength[-1]
+        return (
+            f"<Grid: {self.wavelength.size:,} pixels, {first:.1f} to {last:.1f} Angstrom, {self.medium}, "
+            f"{self.sampling} step {self.step:g}>"
+        )
+
     @classmethod
     def regular(
         cls, wavelength: ArrayLike, medium: str | None, line_spread: LineSpread | None = None
