@@ -23,6 +23,7 @@ from specxr.cli.models import models, train
 from specxr.cli.plot import plot
 from specxr.cli.progress import show_bars
 from specxr.cli.runs import runs
+from specxr.cli.synthesize import synthesize
 
 _LOG = logging.getLogger("specxr.cli")
 
@@ -59,7 +60,21 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (demo, ingest, info, train, infer, calibrate, report, export, compare, runs, plot, doctor):
+for command in (
+    demo,
+    ingest,
+    info,
+    synthesize,
+    train,
+    infer,
+    calibrate,
+    report,
+    export,
+    compare,
+    runs,
+    plot,
+    doctor,
+):
     app.command(epilog=epilog(command.__name__))(command)
 app.add_typer(models, name="models")
 

@@ -33,6 +33,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "report": ("specxr report dr10.zarr --name lasp --out report.html",),
     "runs": ("specxr runs dr10.zarr", "specxr runs dr10.zarr --rename lasp first"),
+    "synthesize": (
+        "specxr synthesize --out training.zarr",
+        "specxr synthesize --stars 500 --label teff=5000:7000 --out cool.zarr",
+    ),
     "train": (
         "specxr train training.zarr --out payne.safetensors",
         "specxr train training.zarr --estimator slam --folds 5 --out slam.safetensors",
