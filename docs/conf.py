@@ -14,7 +14,7 @@ exclude_patterns = ["_build"]
 # Pages link to headings as they do on a forge.
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4
-nb_execution_mode = "cache"
+nb_execution_mode = "force"  # what a cache keeps is not made anew when the package changes
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_execution_in_temp = True

@@ -96,15 +96,12 @@ def _write_files(folder: Path, survey: xr.Dataset, write_lamost: Callable[..., P
     """Files of single stars where the pages have them, and a new night."""
     start = round(float(np.log10(survey["wavelength"][0])) * 1e4)
     public = folder / "PyLASP" / "test_data" / "LAMOST_spec_fits"
-    for place, stars in (
-        (public, range(3)),
-        (folder / "spectra", range(12)),
-        (folder / "night", range(12, 16)),
-    ):
+    places = {public: range(3), folder / "spectra": range(12), folder / "night": range(12, 16)}
+    for place, stars in places.items():
         place.mkdir(parents=True)
         for i in stars:
             star = survey.isel(star=i)
-            obsid = int(star["obsid"])
+            obsid = int(star["obsid"]) if place != public else (3703110, 3706009, 3706011)[i]
             cards = {name.upper(): float(star[name]) for name in ("ra", "dec")}
             cards |= {"SUBCLASS": "A0" if star["true_teff"] > 7500 else "G2", "CLASS": "STAR"}
             cards |= {"SNRG": float(star["snr"]), "Z": float(star["true_rv"]) / SPEED_OF_LIGHT}
