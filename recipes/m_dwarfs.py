@@ -2,8 +2,8 @@ r"""M dwarfs: from candidates to a catalogue with figures, as in Qiu et al. 2025
 
 The recipe selects M dwarfs by Gaia photometry, finds wide binaries of an F, G or K dwarf and an M dwarf, trains SLAM on
 the companions' metallicities, calibrates the errors on test stars, infers all candidates, and compares the two stars of
-wide binaries of two M dwarfs. It prints tables beside those of the paper and draws its figures. Expected time: four
-minutes on one core; one with `--loss squared`.
+wide binaries of two M dwarfs. It prints tables beside those of the paper and draws its figures. Expected time: seven
+minutes on one core; two with `--loss squared`.
 
     python recipes/m_dwarfs.py --out m_dwarfs
     python recipes/m_dwarfs.py --spectra boss.zarr --gaia gaia.csv --binaries binaries.parquet --fgk lamost.csv \
@@ -254,9 +254,10 @@ def judge_test(slam: SLAM, test: xr.Dataset, options: argparse.Namespace) -> Non
         plot_error_law(
             difference, inferred["snr"], scatter_by_snr(difference, inferred["snr"]), law, name, ax
         )
-        ax.set_title(f"{law.a:.3g} + {law.b:.3g} / SNR$^{{{law.c:.2f}}}$", fontsize="small")
         at_10 = float(law(np.array([10.0]))[0])
-        print(f"{name}: error {law.a:.3g} + {law.b:.3g} / SNR^{law.c:.2f}, {at_10:.3g} at S/N 10")
+        constant = f"{law.a:.3g} + " if law.a > 1e-3 * at_10 else ""
+        ax.set_title(f"{constant}{law.b:.3g} / SNR$^{{{law.c:.2f}}}$", fontsize="small")
+        print(f"{name}: error {constant}{law.b:.3g} / SNR^{law.c:.2f}, {at_10:.3g} at S/N 10")
     figure.axes[0].legend(frameon=False, fontsize="x-small")
     save_figure(figure, options.out / "errors.png")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from specxr.validation.comparison import match, robust_scatter
 
 # The labels that differences are drawn against.
 _AGAINST = ("teff", "logg", "feh")
+_CHARACTERS = 12  # of the title, in one inch
 
 
 def plot_comparison(
@@ -87,10 +89,12 @@ def plot_comparison(
         _histogram(axes[-1], difference, median, scatter, label)
         for ax in axes:
             tidy(ax)
+    title = (
+        f"Δ = {names[0]} - {names[1]}, {len(joined):,} in common; solid line: median; ± is 1.48 MAD; "
+        "beyond: farther from the median than 5 times that"
+    )
     figure.suptitle(
-        f"Δ = {names[0]} - {names[1]}, {len(joined):,} stars in common; solid line: median; ± is 1.48 MAD; "
-        "beyond: farther from the median than 5 times that",
-        fontsize="medium",
+        "\n".join(wrap(title, round(_CHARACTERS * figure.bbox.width / figure.dpi))), fontsize="medium"
     )
     return figure
 
