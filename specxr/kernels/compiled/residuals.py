@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from specxr.kernels.compiled.jit import Array, compiled
+from specxr.kernels.compiled.jit import Array, compiled, inlined
 from specxr.kernels.compiled.order import value_at
 
 # Columns of the result of `measure`.
@@ -68,7 +68,7 @@ class Allowed(NamedTuple):
     emission_height: float
 
 
-@compiled
+@inlined
 def _fill_spread(residual: Array, used: Array, variance: Array, noise: float, spread: Array) -> None:
     """Variance of the noise in each pixel: the known one, times what the scatter between neighbours says of it."""
     white, steps = np.empty(len(residual)), np.empty(len(residual), np.float32)
