@@ -75,6 +75,11 @@ def test_links_resolve(document):
             assert anchor in map(slug, headings), link
 
 
+def test_units_and_errors_are_written_in_one_way(document):
+    """Angstrom and +-, as everybody can type them."""
+    assert not set("±Å") & set(document.read_text())
+
+
 def test_named_files_exist(document):
     for code in _INLINE.findall(prose(document.read_text())):
         for name in _FILE.findall(code) if _FILE.match(code) else ():
