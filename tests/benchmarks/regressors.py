@@ -3,6 +3,7 @@
     python tests/benchmarks/regressors.py dr10 [--splits 5] [--members 2] [--epochs 100] [--shared ../shared]
     python tests/benchmarks/regressors.py simulated [--stars 20000]
     python tests/benchmarks/regressors.py nonsense --model FILE
+    python tests/benchmarks/regressors.py repeats --model FILE [--stars 10000]
 
 Of the stars of LAMOST DR10 with S/N_g > 10, 70 % are learnt and 30 % are held out. Simulations are those of the
 embedded emulator, 3,800 to 7,250 Angstrom, 4,000 to 12,000 K, [Fe/H] -2 to 0.4, at velocities up to 150 km/s and S/N of
@@ -19,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import dask
 import numpy as np
 import pandas as pd
 import torch
@@ -203,9 +205,41 @@ def on_nonsense(options: argparse.Namespace) -> None:
         )
 
 
+def on_repeats(options: argparse.Namespace) -> None:
+    """Differences of two visits of one star against their errors, and the rate of a bulk run on one core."""
+    regressor = specxr.open_estimator(options.model)
+    groups = pd.read_csv(options.shared / "lamost_dr8_repeats/groups.csv").drop_duplicates("combined_obsid")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "cube.zarr"
+        ingest("lamost-lrs", sorted((options.shared / "lamost_dr8_repeats/fits").glob("*.fits*")), path)
+        cube = specxr.open_cube(path).load()
+        out = regressor.estimate(block_of(cube))
+        group = groups.set_index("combined_obsid").GroupID.reindex(cube.obsid.values).to_numpy()
+        usable = np.isfinite(group) & (out["result"] == 0) & ((out["flags"] & JUDGED) == 0)
+        pairs = [np.flatnonzero(usable & (group == one))[:2] for one in np.unique(group[usable])]
+        first, second = np.array([pair for pair in pairs if len(pair) == 2]).T
+        for name in LABELS:
+            away = out[name][first] - out[name][second]
+            error = np.hypot(out[f"{name}_err"][first], out[f"{name}_err"][second])
+            shown = f"scatter / sqrt 2 {robust_scatter(away) / np.sqrt(2):.3g}"
+            shown += f", error {np.median(error) / np.sqrt(2):.3g}"
+            print(f"{name}: {len(away)} pairs, {shown}, within errors {np.mean(np.abs(away) <= error):.2f}")
+        times = -(-options.stars // cube.sizes["star"])
+        many = xr.concat([cube] * times, "star").isel(star=slice(0, options.stars))
+        many = many.assign_coords(obsid=("star", np.arange(options.stars))).drop_encoding()
+        specxr.write_cube(many, Path(folder) / "many.zarr")
+        many = specxr.open_cube(Path(folder) / "many.zarr")
+        start = time.process_time()
+        with dask.config.set(scheduler="synchronous"):
+            specxr.infer(many, regressor).compute()
+        print(f"{options.stars / (time.process_time() - start):,.0f} stars/s, read, inferred, in one process")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", nargs="?", default="dr10", choices=("dr10", "simulated", "nonsense"))
+    parser.add_argument(
+        "part", nargs="?", default="dr10", choices=("dr10", "simulated", "nonsense", "repeats")
+    )
     parser.add_argument("--model", type=Path, help="a dense model of DR10")
     parser.add_argument(
         "--shared", type=Path, default=Path(os.environ.get("SPECXR_SHARED", "../shared")) / "data"
@@ -224,6 +258,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         on_simulations(options)
     if options.part == "nonsense":
         on_nonsense(options)
+    if options.part == "repeats":
+        on_repeats(options)
     if options.part == "dr10":
         if not options.shared.exists():
             raise SystemExit(f"{options.shared} is absent; the shared data are required. Set SPECXR_SHARED.")

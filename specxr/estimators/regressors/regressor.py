@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from specxr.estimators.backend import DTYPES, check_choice
 from specxr.estimators.base import Block, Output
+from specxr.estimators.domain import Domain
 from specxr.estimators.model_file import Model
 from specxr.estimators.observe import Observed
 from specxr.estimators.outputs import assemble, outputs_of
@@ -34,6 +35,7 @@ LOSSES = ("beta_nll", "paper")
 _PART = 256  # stars at once: what they need stays in the cache
 _SHOWN, _EPOCHS = 600_000, (20, 150)  # spectra that a network sees, and the epochs that this may make
 _LEAST_SHARE = 0.05  # of the pixels that a star must have
+_MOST_NEIGHBOURS = 2000  # training stars to which the labels of a star are compared
 _WIDEST_GAP = 0.15  # of the wavelengths; regressors learn with gaps up to a fifth
 
 
@@ -238,7 +240,7 @@ class Regressor(Trained):
         n_good = np.where(result == int(Result.CONVERGED), answers.n_good, n_usable).astype("i4")
         observed = Observed(pixels, none, none, none, none, star, result.astype("u1"), n_good)
         kept = answers[star]
-        inferred, ends = inferred_from(kept, self.labels, self._learnt[1], model.domain, model.n_pixel)
+        inferred, ends = inferred_from(kept, self.labels, self._learnt[1], _domain(model), model.n_pixel)
         out = assemble(self.labels, observed, inferred)
         for name, values in ends.items():
             out[name] = np.full(len(result), np.nan)
@@ -320,6 +322,13 @@ def _opened(model: Model, key: _Key) -> tuple[Learnt, Held]:
     learnt = Learnt.from_arrays(model.weights, key.blueprint)
     learnt.to(key.device, DTYPES[key.dtype])
     return learnt, Held.from_arrays(model.weights)
+
+
+@functools.lru_cache(maxsize=8)
+def _domain(model: Model) -> Domain:
+    """Where the training labels lie, from as many stars as cost no more than the network."""
+    order = np.random.default_rng(0).permutation(len(model.training_labels))
+    return Domain(model.training_labels[order[:_MOST_NEIGHBOURS]])
 
 
 @dataclass(frozen=True, eq=False)

@@ -89,7 +89,10 @@ def learn_network(
     progress: Callable[[int, float], None],
     checkpoint: tuple[Path, str] | None = None,
 ) -> Network:
-    """Train a network; it ends with the weights of the epoch that predicts the held-out stars best.
+    """Train a network until its learning rate is zero, or until the held-out stars are predicted no better for long.
+
+    Only in the second case has it the weights of the epoch that predicts them best: chosen by the held-out stars, every
+    network would seem better on these than it is, and errors that they calibrate would be too small.
 
     Parameters
     ----------
@@ -124,9 +127,10 @@ def learn_network(
         progress(state.rounds, state.best_loss)
         if checkpoint is not None and state.rounds % _EPOCHS_PER_CHECKPOINT == 0:
             keep_state(state, *checkpoint)
-    with torch.no_grad():
-        for tensor, best in zip(tensors, state.best, strict=True):
-            tensor.copy_(best)
+    if state.rounds < schedule.epochs:
+        with torch.no_grad():
+            for tensor, best in zip(tensors, state.best, strict=True):
+                tensor.copy_(best)
     if checkpoint is not None:
         keep_state(state, *checkpoint)
     return network.cpu().eval()
