@@ -13,6 +13,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "doctor": ("specxr doctor",),
     "export": (
         "specxr export dr10.zarr --out labels.fits",
+        "specxr export dr10.zarr --out labels.hats --converged",
         "specxr export dr10.zarr --out hot.parquet --with snr_g --where 'teff > 8000'",
     ),
     "infer": (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich import box
@@ -51,7 +51,10 @@ def export(
     cube: Cube,
     out: Annotated[
         Path,
-        typer.Option(metavar="TABLE", help="Path of the table, .fits, .parquet, .ecsv or .csv: the format."),
+        typer.Option(
+            metavar="TABLE",
+            help="Path of the table: .fits, .parquet, .ecsv or .csv, or .hats, a folder that lsdb opens.",
+        ),
     ],
     name: RunName = "lasp",
     with_: Annotated[
@@ -79,6 +82,14 @@ def export(
     from specxr.cubes.store import open_cube, open_labels
     from specxr.cubes.tables import check_output, label_table, write_table
 
+    if out.suffix.lower() == ".hats":
+        if columns is not Columns.OWN:
+            raise ValueError(
+                "--columns was given for a HATS catalogue, which has specxr's own. Leave it out."
+            )
+        with readable(cube):
+            _export_hats(cube, out, name, with_, _Choice(converged, where, obsid), overwrite)
+        return
     check_output(out, overwrite)
     with readable(cube):
         labels, spectra = open_labels(cube, name), open_cube(cube)
@@ -98,6 +109,40 @@ def export(
             f"the run '{name}' is not complete: {waiting:,} stars have no labels yet. `specxr infer` continues it.",
             err=True,
         )
+
+
+class _Choice(NamedTuple):
+    """Options that choose stars."""
+
+    converged: bool
+    where: str | None
+    obsid: Path | None
+
+
+def _export_hats(
+    cube: str, out: Path, name: str, with_: str | None, choice: _Choice, overwrite: bool
+) -> None:
+    """Write a run as a HATS catalogue, block by block."""
+    import numpy as np
+
+    from specxr.cubes.hats import write_hats
+    from specxr.cubes.store import open_cube, open_labels
+    from specxr.vocabulary import Result
+
+    labels, spectra = open_labels(cube, name), open_cube(cube)
+    beside = _beside(spectra, with_)
+    stars = chosen(spectra, choice.where, choice.obsid, {**_of_stars(spectra), **_of_stars(labels)})
+    if choice.converged:
+        good = labels["result"].values == Result.CONVERGED
+        stars = good if stars is None else stars & good
+    if stars is not None:
+        places = {"star": np.flatnonzero(stars)}
+        labels, beside = labels.isel(places), None if beside is None else beside.isel(places)
+    written = write_hats(labels, out, beside, overwrite=overwrite)
+    lost = labels.sizes["star"] - written
+    typer.echo(
+        f"{written:,} stars in {out}" + (f", {lost:,} without a position are left out" if lost else "")
+    )
 
 
 def _of_stars(cube: Any) -> dict[Any, Any]:
