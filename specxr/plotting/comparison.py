@@ -27,7 +27,7 @@ from specxr.validation.comparison import match, robust_scatter
 
 # The labels that differences are drawn against.
 _AGAINST = ("teff", "logg", "feh")
-_CHARACTERS = 12  # of the title, in one inch
+_CHARACTERS = 28  # of the title, above one panel
 
 
 def plot_comparison(
@@ -93,9 +93,7 @@ def plot_comparison(
         f"Δ = {names[0]} - {names[1]}, {len(joined):,} in common; solid line: median; ± is 1.48 MAD; "
         "beyond: farther from the median than 5 times that"
     )
-    figure.suptitle(
-        "\n".join(wrap(title, round(_CHARACTERS * figure.bbox.width / figure.dpi))), fontsize="medium"
-    )
+    figure.suptitle("\n".join(wrap(title, _CHARACTERS * n_columns)), fontsize="medium")
     return figure
 
 
