@@ -87,7 +87,7 @@ def test_comparison_has_a_row_a_label(tables):
     figure = draw(plot_comparison(found, truth, names=("ours", "theirs")))
     assert len(figure.axes) == 3 * 5
     assert figure.axes[0].get_xlabel().startswith("theirs")
-    assert "200 stars" in figure.get_suptitle()
+    assert "200 in common" in figure.get_suptitle()
 
 
 def test_comparison_of_equal_tables(tables):
