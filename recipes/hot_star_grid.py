@@ -65,9 +65,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     stars = [(teff, logg) for logg in options.logg for teff in options.teff]
     todo = [star for star in stars if not _file(options.out, *star).exists()]
     print(f"{len(stars)} stars, {len(todo)} of them are to be computed", flush=True)
-    if todo:
+    if len(todo) == 1:
+        compute(*todo[0], options)  # one star needs no cluster
+    elif todo:
         with specxr.cluster.local(options.workers) as client:
-            # Each process has one star of PySME's library at a time.
+            # PySME's library holds one star of a process.
             futures = [client.submit(compute, *star, options, pure=False) for star in todo]
             for star, future in zip(todo, futures, strict=True):
                 print(

@@ -25,7 +25,7 @@ _REFERENCE = 5000.0  # Angstrom; wavelength of the optical depth
 
 # Rays from the centre of the disk to its limb; each stands for the same area.
 _MU = np.sqrt((np.arange(3) + 0.5) / 3)[::-1].copy()
-# Distance of the wavelengths at which the transfer is solved [km/s], less than the width of a line of iron, 4 km/s.
+# Largest distance of the wavelengths at which the transfer is solved [km/s]; a line of iron is 4 km/s wide.
 _SAMPLING = 3.0
 # Lines change the spectrum so far from their centres [Angstrom]; those whose opacity in the centre is this many times
 # that of the continuum have wings. The lines of hydrogen are always computed.
@@ -139,7 +139,7 @@ class PySMESpectra:
         for values in labels:
             star = dict(zip(self.labels, map(float, values), strict=True))
             model = self._atmosphere(star)
-            every = self._wavelengths()
+            every = wavelengths_within(self.edges)
             found.append(self._means(self._solve(star, model, self._seen(star, model), every), every))
         return np.stack(found)
 
@@ -158,7 +158,7 @@ class PySMESpectra:
             The change [dex]; the second axis has the spectra with `step` less and more.
         """
         model = self._atmosphere(star)
-        lines, every = self._seen(star, model), self._wavelengths()
+        lines, every = self._seen(star, model), wavelengths_within(self.edges)
         centres, strength = lines["wlcent"].to_numpy(), lines["strength"].to_numpy()
         hydrogen = lines["atom_number"].to_numpy() == 1.0
         found = np.zeros((len(elements), 2, len(self.edges) - 1))
@@ -177,12 +177,6 @@ class PySMESpectra:
             covered = same > 0
             found[row, :, covered] = np.log(np.stack([less, more])[:, covered] / same[covered]).T
         return found
-
-    def _wavelengths(self) -> NDArray[np.float64]:
-        """Wavelengths at which the transfer is solved [Angstrom], in equal steps of the logarithm."""
-        step = _SAMPLING / SPEED_OF_LIGHT
-        n = int(np.log(self.edges[-1] / self.edges[0]) / step)
-        return np.asarray(self.edges[0] * np.exp((np.arange(n) + 0.5) * step))
 
     def _means(self, flux: NDArray[np.float64], wavelengths: NDArray[np.float64]) -> NDArray[np.float64]:
         """Mean of the flux at the wavelengths within each pixel; 0 where there is none."""
@@ -218,6 +212,13 @@ class PySMESpectra:
         # The library solves the equilibrium of ions for the elements of lines only.
         library = _library(model, star, self._lines.iloc[:1], np.array([_REFERENCE, _REFERENCE + 1.0]))
         return np.array(library.GetOpacity("COPBLU")), np.array(library.GetNelec())
+
+
+def wavelengths_within(edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Wavelengths at which the transfer is solved [Angstrom], in equal steps of ln: one at least in each pixel."""
+    steps = np.diff(np.log(edges))
+    n = int(np.ceil(steps.sum() / min(_SAMPLING / SPEED_OF_LIGHT, steps.min())))
+    return np.asarray(edges[0] * np.exp((np.arange(n) + 0.5) * steps.sum() / n))
 
 
 def _near(wavelengths: NDArray[np.float64], lines: NDArray[np.float64], reach: float) -> NDArray[np.bool_]:

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from specxr.synthesis.atmospheres import read_atmosphere
-from specxr.synthesis.pysme import PySMESpectra
+from specxr.synthesis.pysme import PySMESpectra, wavelengths_within
+
+
+@pytest.mark.parametrize("width", [0.02, 0.05, 0.5, 3.0])
+def test_each_pixel_has_a_wavelength_and_none_is_far_from_the_next(width):
+    edges = np.arange(5160.0, 5190.0, width)
+    found = wavelengths_within(edges)
+    assert np.histogram(found, edges)[0].min() >= 1
+    assert np.diff(np.log(found)).max() * 299792.458 <= 3.0
+    assert (found[0] > edges[0]) & (found[-1] < edges[-1])
 
 
 @pytest.mark.skipif(find_spec("pysme") is not None, reason="PySME is installed")
@@ -29,6 +38,7 @@ def test_magnesium_deepens_its_lines_and_only_these(shared):
         ("teff", "logg", "mg_fe"),
     )
     plain, rich = generator.spectra(np.array([[8250.0, 4.0, 0.0], [8250.0, 4.0, 0.5]]))
+    assert plain.min() > 0.05
     deeper = plain - rich
     centre = 0.5 * (generator.edges[1:] + generator.edges[:-1])
     at_triplet = np.min(np.abs(centre[:, None] - [5167.32, 5172.68, 5183.60]), axis=1) < 1.0
