@@ -116,7 +116,9 @@ class LabelFit:
         self._candidates = candidates
         parts = [emulator.flux_and_derivatives(part) for part in torch.split(candidates, 256)]
         spectra, derivatives = (torch.cat(rows) for rows in zip(*parts, strict=True))
-        self._few, self._all = _Templates.of(spectra[:_FEW]), _Templates.of(spectra)
+        # What leaves at one end of a template and comes in at the other meets pixels without weight.
+        moved = [torch.roll(spectra[:_FEW], shift, dims=1) for shift in self._shifts.tolist()]
+        self._moved, self._all = _Templates.of(torch.cat(moved)), _Templates.of(spectra)
         if candidates.device.type == "cpu":
             self._known = AtRest(spectra.numpy(), derivatives.numpy())
 
@@ -245,10 +247,8 @@ class LabelFit:
         """Where to begin, shape (star, 2): a shift from a few templates, and which of all templates is then nearest."""
         relative = weight / weight.amax(-1, keepdim=True).clamp(min=1e-300)
         rows = torch.stack((relative * (flux - 1.0), relative)).to(torch.float32)
-        chi2 = []
-        for shift in self._shifts.tolist():  # what leaves at one end and comes in at the other has no weight
-            chi2.append(self._few.chi2(*torch.roll(rows, -shift, dims=2)).amin(dim=1))
-        shift = self._shifts[torch.stack(chi2).argmin(dim=0)]
+        nearest = self._moved.chi2(*rows).argmin(dim=1)
+        shift = self._shifts[nearest // len(self._candidates[:_FEW])]
         pixel = (torch.arange(flux.shape[1], device=flux.device) + shift[:, None]) % flux.shape[1]
         best = self._all.chi2(*rows.gather(2, pixel.expand_as(rows))).argmin(dim=1)
         return torch.stack((shift, best), dim=1)
