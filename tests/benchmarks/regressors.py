@@ -184,8 +184,8 @@ def on_nonsense(options: argparse.Namespace) -> None:
 
     sets.PIXELS = slice(None)
     regressor = specxr.open_estimator(options.model)
-    block, table = sets.official(options.shared.parent, options.small)
-    found = list(sets.nonsense(options.shared.parent, block, table, 100))
+    block, table = sets.official(options.shared, options.small)
+    found = list(sets.nonsense(options.shared, block, table, 100))
     bright = sets.rows(block, np.flatnonzero((table.snrg > 30).to_numpy())[::5])
     found += [
         (f"{velocity:+.0f} km/s", shifted(bright, velocity)) for velocity in (-1000.0, 500.0, 1000.0, 2000.0)
