@@ -17,6 +17,7 @@ from specxr.cli.cubes import info, ingest
 from specxr.cli.demo import demo
 from specxr.cli.doctor import doctor
 from specxr.cli.examples import epilog
+from specxr.cli.galaxy import gradient, select
 from specxr.cli.inference import calibrate, infer
 from specxr.cli.labels import compare, export, report
 from specxr.cli.models import models, train
@@ -74,6 +75,8 @@ for command in (
     runs,
     plot,
     doctor,
+    select,
+    gradient,
 ):
     app.command(epilog=epilog(command.__name__))(command)
 app.add_typer(models, name="models")

@@ -16,6 +16,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "specxr export dr10.zarr --out labels.hats --converged",
         "specxr export dr10.zarr --out hot.parquet --with snr_g --where 'teff > 8000'",
     ),
+    "gradient": ("specxr gradient dr10.zarr::payne --catalogue gaia.fits --figure gradient.png",),
     "infer": (
         "specxr infer dr10.zarr",
         "specxr infer dr10.zarr --name careful -o clean -o two_stage --workers 8",
@@ -34,6 +35,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "report": ("specxr report dr10.zarr --name lasp --out report.html",),
     "runs": ("specxr runs dr10.zarr", "specxr runs dr10.zarr --rename lasp first"),
+    "select": (
+        "specxr select dr10.zarr --catalogue gaia.fits --out hot.csv",
+        "specxr select dr10.zarr --name payne --require hot --require enough_signal --out hot.csv",
+    ),
     "synthesize": (
         "specxr synthesize --out training.zarr",
         "specxr synthesize --stars 500 --label teff=5000:7000 --out cool.zarr",
