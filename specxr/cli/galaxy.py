@@ -151,7 +151,7 @@ def gradient(
         stars = _join(stars, catalogue, on)
     if not {"r_gc", "z"} <= set(stars):
         stars = stars.merge(galaxy.galactic_positions(stars, galaxy.SunPlace(sun)))
-    radius_err = stars["r_gc_err"].values if "r_gc_err" in stars else 0.0
+    radius_err = stars["r_gc_err"].values if "r_gc_err" in stars else 0.0 * stars["r_gc"].values
     near = galaxy.near_plane(stars, height).values
     low, high = between
     used = near & ~open_ends & (values > low) & (values < high)
@@ -159,9 +159,7 @@ def gradient(
         f"{used.sum():,} of {len(values):,} converged stars: {(~near).sum():,} are farther than {height:g} kpc from "
         f"the plane or have no distance, {open_ends.sum():,} have a limit or no {label}"
     )
-    columns = [
-        c[used] if getattr(c, "ndim", 0) else c for c in (stars["r_gc"].values, values, errors, radius_err)
-    ]
+    columns = [c[used] for c in (stars["r_gc"].values, values, errors, radius_err)]
     fits = {n: galaxy.fit_gradient(*columns, broken=n == "broken", pivot=sun) for n in ("straight", "broken")}
     bins = galaxy.bin_gradient(*columns[:3], least=least)
     Console().print(_bins_table(bins))
