@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from specxr.estimators.emulated.hybrid import Hybrid
     from specxr.estimators.emulated.payne import Payne
     from specxr.estimators.emulated.slam import SLAM
+    from specxr.estimators.language.estimator import LanguageModel
     from specxr.estimators.lasp.estimator import LASP
     from specxr.estimators.registry import open_estimator
     from specxr.estimators.regressors.regressor import Regressor
@@ -55,6 +56,7 @@ _DOORS = {
     "SLAM": "specxr.estimators.emulated.slam",
     "Grid": "specxr.spectra.grid",
     "Hybrid": "specxr.estimators.emulated.hybrid",
+    "LanguageModel": "specxr.estimators.language.estimator",
     "LineSpread": "specxr.spectra.line_spread",
     "Payne": "specxr.estimators.emulated.payne",
     "Regressor": "specxr.estimators.regressors.regressor",
@@ -102,6 +104,7 @@ __all__ = [  # noqa: F822
     "SLAM",
     "Grid",
     "Hybrid",
+    "LanguageModel",
     "LineSpread",
     "Payne",
     "Regressor",

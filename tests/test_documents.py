@@ -105,7 +105,9 @@ def test_commands_have_these_options(document):
         # The name of a model file does not say which method it belongs to.
         known = {
             name
-            for opener in openers.get(method, [specxr.Payne, specxr.SLAM, specxr.Regressor])
+            for opener in openers.get(
+                method, [specxr.Payne, specxr.SLAM, specxr.Regressor, specxr.LanguageModel]
+            )
             for name in signature(opener).parameters
         }
         unknown = set(parse_options(context.params["option"])) - known

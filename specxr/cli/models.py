@@ -65,13 +65,11 @@ def train(
 
     import specxr
     from specxr.content import check_writable
-    from specxr.estimators.model_file import check_model_path
 
     untrained: Any = specxr.open_estimator(estimator, **{"device": device, **parse_options(option)})
     if not hasattr(untrained, "fit"):
         raise ValueError(f"{estimator} is not trained; a method that learns is required. Use payne or slam.")
-    check_model_path(out)
-    check_writable(out, overwrite)
+    untrained.check_path(out, overwrite)
     if checkpoint is not None:
         check_writable(checkpoint)
     spectra = specxr.open_cube(cube)
@@ -84,7 +82,7 @@ def train(
             snr=snr,
             checkpoint=checkpoint,
             progress=lambda done, total, error: bar.update(
-                task, completed=done, total=total, description=f"training, rms {100 * error:.3f} %"
+                task, completed=done, total=total, description=f"training, {untrained.tells} {error:.4g}"
             ),
         )
     fitted.save(out, overwrite=overwrite)

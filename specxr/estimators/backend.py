@@ -19,9 +19,9 @@ def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
         )
 
 
-def check_backend(device: str, dtype: str) -> None:
-    """Raise ``ValueError`` unless torch can compute on this device with this precision."""
-    check_choice("dtype", dtype, DTYPES)
+def check_backend(device: str, dtype: str, precisions: Collection[str] = tuple(DTYPES)) -> None:
+    """Raise ``ValueError`` unless torch can compute on this device, and this precision is one of those allowed."""
+    check_choice("dtype", dtype, precisions)
     kind = device.partition(":")[0]
     if kind not in LANES:
         raise ValueError(f"device {device!r} is not known; one of {list(LANES)} is required. Use 'cpu'.")

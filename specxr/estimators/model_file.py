@@ -26,6 +26,8 @@ from specxr.spectra.normalisation import Normalisation
 from specxr.vocabulary import LABELS
 
 SUFFIX = ".safetensors"
+#: The model file of a model that is a folder, such as a language model.
+FOLDER_FILE = "specxr_model.safetensors"
 _SCHEMA = "specxr model 2"
 _UNHASHED = ("wavelength", "versions", "sha256")  # follows from the arrays; says who wrote; is the hash
 _WEIGHTS = "weights."  # before the names of the method's own arrays
@@ -151,9 +153,16 @@ def check_model_path(path: str | os.PathLike[str]) -> None:
         )
 
 
+def is_model(source: object) -> bool:
+    """Whether a path names a model file, or the folder of a model."""
+    if not isinstance(source, str | os.PathLike):
+        return False
+    return Path(source).suffix == SUFFIX or (Path(source) / FOLDER_FILE).is_file()
+
+
 def describe_model(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Description in a model file, read once its content is found to be right."""
-    model, attributes = _open(path)
+    """Description in a model file, or in that of a folder, read once its content is found to be right."""
+    model, attributes = _open(Path(path) / FOLDER_FILE if Path(path).is_dir() else path)
     return {**attributes, **model.describe(), "versions": attributes["versions"]}
 
 

@@ -7,12 +7,11 @@ import os
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from inspect import Parameter, signature
-from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from specxr.estimators.base import Estimator
-from specxr.estimators.model_file import SUFFIX, describe_model
+from specxr.estimators.model_file import SUFFIX, describe_model, is_model
 
 #: Entry points of this group name the classes of estimators. The name of one is in lower case; it is the ``kind`` in
 #: its model files, and its class name in lower case is the ``estimator`` of its provenance.
@@ -25,8 +24,8 @@ def open_estimator(source: str | os.PathLike[str] | Mapping[str, Any], /, **opti
     Parameters
     ----------
     source : str, path-like or mapping
-        A name ("lasp"); a model file (.safetensors), as `specxr.train` makes it; or the provenance of labels: the
-        options in the ledger of a run, or the attributes of labels.
+        A name ("lasp"); a model file (.safetensors) or the folder of a model, as `specxr.train` makes them; or the
+        provenance of labels: the options in the ledger of a run, or the attributes of labels.
     **options
         Options of the estimator. Beside a provenance they replace what it says.
 
@@ -48,7 +47,7 @@ def open_estimator(source: str | os.PathLike[str] | Mapping[str, Any], /, **opti
     """
     if isinstance(source, Mapping):
         return _rebuild(source, options)
-    if Path(source).suffix == SUFFIX:
+    if is_model(source):
         kind = _class(str(describe_model(source)["kind"]))
         opened: Estimator = kind.load(source, **_checked(kind.__name__, kind.load, kind, options))
         return opened

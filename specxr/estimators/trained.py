@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from specxr.content import check_local, short_fingerprint
-from specxr.estimators.backend import check_backend
+from specxr.content import check_local, check_writable, short_fingerprint
+from specxr.estimators.backend import DTYPES, check_backend
 from specxr.estimators.base import Block, Output
-from specxr.estimators.model_file import Model, open_model, refused
+from specxr.estimators.model_file import Model, check_model_path, open_model, refused
 from specxr.spectra.grid import Grid
 from specxr.spectra.training_set import TrainingSet
 
@@ -49,9 +49,11 @@ class Trained(ABC):
     # From spectra straight to labels: spectra are learnt as the survey gives them, a star may lack labels, and the
     # errors are calibrated by stars that the training itself holds out.
     direct: ClassVar[bool] = False
+    tells: ClassVar[str] = "rms"  # what the progress of the training is given
+    precisions: ClassVar[tuple[str, ...]] = tuple(DTYPES)
 
     def __post_init__(self) -> None:
-        check_backend(self.device, self.dtype)
+        check_backend(self.device, self.dtype, self.precisions)
 
     # -- training ------------------------------------------------------------------------------------------------
     def fit(
@@ -121,6 +123,17 @@ class Trained(ABC):
         other = {"model", *self.inference_options()}
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in other}
 
+    @classmethod
+    def check_path(cls, path: str | os.PathLike[str], overwrite: bool) -> None:
+        """Raise, before anything is computed, where a model of this kind cannot be written to this path."""
+        check_model_path(path)
+        check_writable(path, overwrite)
+
+    @classmethod
+    def open_saved(cls, path: str | os.PathLike[str]) -> Model:
+        """Read the model that `save` wrote."""
+        return open_model(path)
+
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write the trained model to a .safetensors file, which appears once it is complete."""
         self.trained_model.save(path, overwrite)
@@ -140,7 +153,7 @@ class Trained(ABC):
         ValueError
             The file is damaged, was changed, or holds a model of another kind.
         """
-        model = open_model(path)
+        model = cls.open_saved(path)
         if model.kind != cls.kind:
             raise ValueError(
                 f"{path} holds a model of kind {model.kind!r}; {cls.kind!r} is required here. Open it with "

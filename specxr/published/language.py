@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from specxr.estimators.language.text import FIRST_QUESTION, SECOND_QUESTION
 from specxr.published.paper import Paper, Residual
 
 LANGUAGE_PAPER = Paper(
@@ -42,8 +43,8 @@ class PromptFormat:
     snr : float
         Least signal-to-noise ratio in the bands r and i.
     first_question, second_question : str
-        Text of the question; ``{flux}`` is the flux, values separated by a comma and a space, and ``{labels}`` the
-        labels of the second stage, separated by spaces.
+        Text of the question; ``{first}`` and ``{last}`` are the ends of the wavelengths, ``{flux}`` is the flux, values
+        separated by a comma and a space, and ``{labels}`` the labels of the second stage, separated by spaces.
     first_answer, second_answer : str
         Examples of the answer: a space stands before each digit, sign and point of a number.
     """
@@ -52,16 +53,9 @@ class PromptFormat:
     step: float = 1.0
     decimals: int = 3
     snr: float = 2.0
-    first_question: str = (
-        "Given the normalized flux data sorted by wavelength, from 3800 angstrom to 8700. Your task is to analyze this "
-        "spectrum, and predict spectral type and physical parameters. Organize your answer in the order of "
-        "['class', 'Teff', 'logg', '[Fe/H]']. <flux>{flux}</flux>"
-    )
+    first_question: str = FIRST_QUESTION
     first_answer: str = "[ 'M',' 3 7 9 4 . 6 6 ',' 4 . 6 2 8 ',' - 0 . 0 2 9 5 ]"
-    second_question: str = (
-        "Given the normalized flux data sorted by wavelength, from 3800 angstrom to 8700 angstrom. Your task is to "
-        "analyze this spectrum, and predict physical parameters: {labels}. <flux>{flux}</flux>"
-    )
+    second_question: str = SECOND_QUESTION
     second_answer: str = "[C_FE:' 0 . 1 5 1 3 9 9 9 9 ', CI_FE:' 0 . 1 3 8 5 1 9 9 9 ']"
 
 

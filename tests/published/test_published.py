@@ -151,5 +151,5 @@ def test_a_prompt_holds_all_pixels():
     prompt = language.PROMPT_FORMAT
     low, high = prompt.wavelength
     assert round((high - low) / prompt.step) + 1 == 4901
-    text = prompt.second_question.format(labels="C_FE", flux="0.303, 0.307")
+    text = prompt.second_question.format(first="3800", last="8700", labels="C_FE", flux="0.303, 0.307")
     assert text.endswith("parameters: C_FE. <flux>0.303, 0.307</flux>")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from support import language
 from support.simulated import GRID, block_of, spectra
 from support.trained import observed, spectra_with_labels
 
@@ -106,6 +107,17 @@ def trained(name: str) -> Any:
     return type(untrained).load(path)
 
 
+@functools.cache
+def speaking() -> Any:
+    """A language model that was trained, saved and opened again."""
+    untrained = language.untrained(
+        window=(5000.0, 5100.0), step=2.0, epochs=12, minibatch=8, validation=0.2, learning_rate=2e-3
+    )
+    fitted = untrained.fit(spectra_with_labels(120, snr=80.0))
+    fitted.save(_folder() / "language")
+    return type(fitted).load(_folder() / "language")
+
+
 def _emulated(estimator: Any, raw: bool, moving: bool = True) -> Member:
     stars = spectra_with_labels(N_STAR, seed=7, labels=INNER, normalisation=RECIPE if raw else None)
     block = observed(stars, 80)
@@ -127,6 +139,7 @@ _MEMBERS: dict[str, Callable[[], Member]] = {
     "slam squared": lambda: _emulated(trained("slam squared"), raw=False),
     "regressor": lambda: _emulated(trained("regressor"), raw=False, moving=False),
     "regressor kernel_ridge": lambda: _emulated(trained("regressor kernel_ridge"), raw=False, moving=False),
+    "language": lambda: _emulated(speaking(), raw=False, moving=False),
     "hybrid": lambda: _emulated(Hybrid(trained("slam teff feh"), trained("slam squared")), raw=False),
 }
 NAMES = tuple(_MEMBERS)
