@@ -37,7 +37,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "runs": ("specxr runs dr10.zarr", "specxr runs dr10.zarr --rename lasp first"),
     "select": (
         "specxr select dr10.zarr --catalogue gaia.fits --out hot.csv",
-        "specxr select dr10.zarr --name payne --require hot --require enough_signal --out hot.csv",
+        "specxr select dr10.zarr --name payne --require hot --out hot.csv",
     ),
     "synthesize": (
         "specxr synthesize --out training.zarr",
