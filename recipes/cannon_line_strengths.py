@@ -11,7 +11,7 @@ three minutes on one core; `--small` takes some seconds.
 The file of `--synthesis` holds the spectrum of the Sun, computed line by line. It is made with PySME, in a separate
 environment (docs/methods/training.md); without it, the rows that need it are left out:
 
-    python recipes/cannon_line_strengths.py --synthesise sun.npz
+    python recipes/cannon_line_strengths.py --synthesise --out .
 """
 
 from __future__ import annotations
@@ -62,22 +62,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--synthesise", type=Path, help="only compute the spectrum of the Sun with PySME, into this file")
-    add("--synthesis", type=Path, help="the file that --synthesise wrote")
-    add("--out", type=Path, default=Path("figures"), help="folder for the figure (%(default)s)")
+    add("--synthesise", action="store_true",
+        help="only compute the spectrum of the Sun with PySME, into sun.npz in the folder of --out")  # fmt: skip
+    add("--synthesis", type=Path, help="the file that --synthesise wrote (none)")
+    add("--out", type=Path, default=Path("figures"), help="folder for all files (%(default)s)")
     add("--small", action="store_true", help="a run with few stars that only shows that the recipe works")
     options = parser.parse_args(argv)
     if not SHARED.is_dir():
         raise SystemExit(f"{SHARED} is absent; the shared data are required. Set SPECXR_SHARED.")
     torch.set_num_threads(1)
+    options.out.mkdir(parents=True, exist_ok=True)
     if options.synthesise:
-        synthesise(options.synthesise)
+        synthesise(options.out / "sun.npz")
         return
     elodie = open_emulator(ELODIE)
     offsets = without_noise(elodie, options.small)
     ratios = line_depths(elodie, options.synthesis)
     mended(options.small)
-    options.out.mkdir(parents=True, exist_ok=True)
     draw(offsets, ratios, options.out / "cannon_line_strengths.png")
 
 

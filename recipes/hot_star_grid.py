@@ -152,10 +152,16 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--models", type=Path, default=SHARED / "synthesis", help="folder of model atmospheres (%(default)s)")
     add("--lines", type=Path, nargs="+", default=[SHARED / "synthesis"],
         help="line lists in the layout of MOOG, or folders of linemake's; these lack Mg II 4481 and most of Si II, "
-        "C II and S II")  # fmt: skip
-    add("--teff", type=float, nargs="+", default=list(TEFF), help="temperatures [K]")
-    add("--logg", type=float, nargs="+", default=list(LOGG), help="gravities [dex]")
-    add("--window", type=float, nargs=2, default=list(WINDOW), help="wavelengths [Angstrom, air]")
+        "C II and S II (the folder of atmospheres)")  # fmt: skip
+    add("--teff", type=float, nargs="+", default=list(TEFF), help="temperatures [K] (%(default)s)")
+    add("--logg", type=float, nargs="+", default=list(LOGG), help="gravities [dex] (%(default)s)")
+    add(
+        "--window",
+        type=float,
+        nargs=2,
+        default=list(WINDOW),
+        help="wavelengths [Angstrom, air] (%(default)s)",
+    )
     add("--workers", type=int, default=1, help="processes (%(default)s)")
     add("--limits", action="store_true", help="print the smallest possible errors of the labels")
     add("--responses", type=Path, help="file for --limits; the one below --out by default")

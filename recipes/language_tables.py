@@ -139,13 +139,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder that is made")
     parser.add_argument(
-        "--shared", type=Path, default=Path(os.environ.get("SPECXR_SHARED", "../shared")) / "data"
+        "--out", type=Path, default=Path("language_tables"), help="folder for all files (%(default)s)"
     )
-    parser.add_argument("--splits", type=int, default=5, help="number of splits by star")
     parser.add_argument(
-        "--networks", default="dense", help="methods beside ridge and kernel ridge, with commas"
+        "--shared",
+        type=Path,
+        default=Path(os.environ.get("SPECXR_SHARED", "../shared")) / "data",
+        help="folder of shared data; without it, simulations alone are used (%(default)s)",
+    )
+    parser.add_argument("--splits", type=int, default=5, help="number of splits by star (%(default)s)")
+    parser.add_argument(
+        "--networks",
+        default="dense",
+        help="methods beside ridge and kernel ridge, with commas (%(default)s)",
     )
     parser.add_argument("--small", action="store_true", help="a run of seconds that only shows that it works")
     options = parser.parse_args(argv)

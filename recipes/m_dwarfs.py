@@ -357,7 +357,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         type=Path,
         nargs="*",
         default=[],
-        help="tables: labels of M dwarfs to compare with, source_id",
+        help="tables: labels of M dwarfs to compare with, source_id (none)",
     )
     add("--isochrones", type=Path, help="table of PARSEC isochrones with Gaia photometry (none)")
     add("--templates", type=Path, default=SHARED / "mdwarfs" / "pyhammer_templates.npz",
@@ -367,8 +367,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--loss", choices=("epsilon", "squared"), default="epsilon",
         help="support vector regression, as published, or kernel ridge regression (%(default)s)")  # fmt: skip
     add("--labels-as-they-are", action="store_true", help="do not account for errors of training labels")
-    add("--seed", type=int, default=0)
-    add("--threads", type=int, default=2)
+    add("--seed", type=int, default=0, help="seed of the random numbers (%(default)s)")
+    add("--threads", type=int, default=2, help="threads of torch (%(default)s)")
     add("--out", type=Path, default=Path("m_dwarfs"), help="folder for all files (%(default)s)")
     add("--small", action="store_true", help="a run of few stars that only shows that the recipe works")
     options = parser.parse_args(argv)

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from specxr.cli.options import Overwrite
-from specxr.cli.progress import Counted, progress_bar
+from specxr.cli.progress import Counted, note, progress_bar
 
 RUN = "lasp"
 
@@ -52,7 +52,7 @@ def demo(
 
     lasp = LASP(clean=True, two_stage=True)
     cube = open_cube(path)
-    typer.echo(f"emulator {lasp.emulator.about}")  # type: ignore[union-attr]
+    note(f"emulator {lasp.emulator.about}")  # type: ignore[union-attr]
     _fit(path, cube, lasp)
     labels = label_table(open_labels(path, RUN))
     write_table(labels, out / "labels.csv", overwrite=True)

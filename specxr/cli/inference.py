@@ -20,7 +20,7 @@ from specxr.cli.options import (
     chosen,
     parse_options,
 )
-from specxr.cli.progress import run_progress, tally
+from specxr.cli.progress import note, run_progress, tally
 
 
 def infer(
@@ -77,7 +77,7 @@ def infer(
     stars = chosen(open_cube(cube), where, obsid)
     # Trained methods have emulators of their own, whose accuracy `specxr models info` shows.
     if about := getattr(getattr(method, "emulator", None), "about", ""):
-        typer.echo(f"emulator {about}")
+        note(f"emulator {about}")
     settings = {"name": name, "start": start, "stars": stars, "spectra": spectra, "overwrite": overwrite}
     with dask.config.set({"specxr.wait": wait}):
         summary = _fit(cube, method, settings, workers, scheduler)

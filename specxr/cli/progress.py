@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
+import typer
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import (
@@ -28,9 +29,15 @@ _shown = True
 
 
 def show_bars(shown: bool) -> None:
-    """Say whether progress is shown at all; ``specxr --quiet`` shows none."""
+    """Say whether progress and notes are shown at all; ``specxr --quiet`` shows none."""
     global _shown
     _shown = shown
+
+
+def note(text: str) -> None:
+    """Print what is neither a result nor an error; ``specxr --quiet`` leaves it out."""
+    if _shown:
+        typer.echo(text)
 
 
 class _Rate(ProgressColumn):

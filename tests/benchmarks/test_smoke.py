@@ -5,6 +5,7 @@ What they print is not judged here; a script whose data or package are absent sa
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
 import subprocess
@@ -73,7 +74,14 @@ def test_a_recipe_runs_and_writes_where_it_is_told(path, folder, capsys):
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_has_help_with_its_time(path, capsys):
+def test_a_recipe_has_help_with_its_time_and_the_defaults(path, capsys, monkeypatch):
+    parsers = []
+    parse = argparse.ArgumentParser.parse_args
+    monkeypatch.setattr(
+        argparse.ArgumentParser,
+        "parse_args",
+        lambda self, *given: parsers.append(self) or parse(self, *given),
+    )
     with pytest.raises(SystemExit) as stop:
         run(path, "--help")
     assert stop.value.code == 0
@@ -81,3 +89,7 @@ def test_a_recipe_has_help_with_its_time(path, capsys):
     assert "Expected time" in " ".join(text.split())
     assert "--out" in text
     assert "--small" in text
+    for option in parsers[0]._actions:
+        assert option.help, option.dest
+        if not any(option.default is nothing for nothing in (None, False, argparse.SUPPRESS)):
+            assert "(" in option.help, f"{option.dest} has a default that its help does not name"

@@ -57,8 +57,10 @@ def test_what_is_done_is_logged_and_progress_can_be_left_out(tmp_path, monkeypat
     assert loud.exit_code == 0, loud.output
     assert "3 stars in 1 blocks" in loud.stderr
     assert "3 stars in 1 blocks" in log.read_text()
+    assert "emulator default" in loud.stdout
     quiet = run("--quiet", "infer", path, "--name", "b")
     assert "blocks" not in quiet.stderr
+    assert "emulator" not in quiet.stdout
     assert "::b: 3 converged" in quiet.stdout
     assert "blocks" in run("infer", path, "--name", "c").stderr
     failed = run("--log", log, "infer", tmp_path / "absent.zarr")
