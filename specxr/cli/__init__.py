@@ -25,6 +25,7 @@ from specxr.cli.plot import plot
 from specxr.cli.progress import show_bars
 from specxr.cli.runs import runs
 from specxr.cli.synthesize import synthesize
+from specxr.cli.view import view
 
 _LOG = logging.getLogger("specxr.cli")
 
@@ -74,6 +75,7 @@ for command in (
     compare,
     runs,
     plot,
+    view,
     doctor,
     select,
     gradient,

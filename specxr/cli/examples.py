@@ -47,6 +47,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "specxr train training.zarr --out payne.safetensors",
         "specxr train training.zarr --estimator slam --folds 5 --out slam.safetensors",
     ),
+    "view": ("specxr view dr10.zarr", "specxr view dr10.zarr --run lasp --port 8888"),
 }
 
 

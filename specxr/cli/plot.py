@@ -50,14 +50,14 @@ def plot(
         mask = chosen(spectra, where, listed)
         stars = [*(obsid or ()), *(() if mask is None else spectra["obsid"].values[mask].tolist())]
         files = _files(stars, out, overwrite)
-        name = run or _only(runs)
+        name = run or only_run(runs)
         for star, file in zip(stars, files, strict=True):
             figure = plot_star(cube, name, star, estimator=model, wavelength=window)
             save_figure(figure, file)
             typer.echo(f"figure in {file}")
 
 
-def _only(runs: list[str]) -> str | None:
+def only_run(runs: list[str]) -> str | None:
     """The run that is meant where none is named."""
     if len(runs) > 1 and "lasp" not in runs:
         raise ValueError(
