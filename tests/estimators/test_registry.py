@@ -48,7 +48,7 @@ def test_what_cannot_be_rebuilt_is_refused(cube):
         ({"estimator_version": "0"}, "estimator_version '0'"),
         ({"fingerprint": "0"}, "fingerprint '0'"),
         ({"emulator_source": ""}, "not opened from a file; a file is required"),
-        ({"estimator": "Magic"}, "'magic' is not known; one of hybrid, lasp"),
+        ({"estimator": "Magic"}, "'magic' is not known; one of hybrid, languagemodel, lasp"),
     ):
         with pytest.raises(ValueError, match=what):
             specxr.open_estimator(attrs | change)
@@ -67,7 +67,7 @@ def test_by_name_with_options():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("magic", {}, r"'magic' is not known; one of hybrid, lasp, payne, slam or a model file .* Name"),
+        ("magic", {}, r"'magic' is not known; one of hybrid, languagemodel, lasp, payne, regressor, slam or a model file .* Name"),
         (
             "lasp",
             {"cleen": True},
