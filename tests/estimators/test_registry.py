@@ -67,7 +67,11 @@ def test_by_name_with_options():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("magic", {}, r"'magic' is not known; one of hybrid, languagemodel, lasp, payne, regressor, slam or a model file .* Name"),
+        (
+            "magic",
+            {},
+            r"one of hybrid, languagemodel, lasp, payne, regressor, slam or a model file .* Name",
+        ),
         (
             "lasp",
             {"cleen": True},
