@@ -31,7 +31,7 @@ def measure_lines(flux: Array, model: Array, weight: Array, error: float, out: A
     square = np.float32(error * error)
     for star in range(len(flux)):
         f, m, w = flux[star], model[star], weight[star]
-        lines, left, noise, spread, chi2 = _ZERO, _ZERO, _ZERO, _ZERO, _ZERO
+        lines, left, noise, spread, chi2 = _ZERO, _ZERO, _ZERO, _ZERO, 0.0
         for i in range(len(f)):
             used = w[i] > _ZERO
             variance = _ONE / (w[i] * w[i]) if used else _ONE
@@ -45,6 +45,8 @@ def measure_lines(flux: Array, model: Array, weight: Array, error: float, out: A
             left += rest - share if used else _ZERO
             noise += share
             spread += share * share
-            chi2 += (f[i] - m[i]) * (f[i] - m[i]) * w[i] * w[i]
+            # In double precision: the square of a weight may be beyond single.
+            pull = np.float64(f[i] - m[i]) * np.float64(w[i])
+            chi2 += pull * pull
         out[star, LINES], out[star, LEFT], out[star, NOISE] = lines, left, noise
         out[star, UNCERTAINTY], out[star, SQUARES] = np.sqrt(2.0 * spread), chi2
