@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Annotated
 
 import typer
@@ -40,6 +41,8 @@ def view(
             )
         page = KielView(cube, name).page
     try:
+        # Tried first: tornado leaves the socket open that it cannot bind.
+        socket.create_server(("127.0.0.1", port)).close()
         server = Server({"/": page}, address="127.0.0.1", port=port)
     except OSError as error:
         raise OSError(

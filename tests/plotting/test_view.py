@@ -138,8 +138,6 @@ def test_a_click_a_box_and_an_empty_box(path):
     assert titles(document) == []
 
 
-# tornado leaves the socket open that it could not bind.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_what_cannot_be_shown_is_refused(path, tmp_path, monkeypatch):
     bare = tmp_path / "bare.zarr"
     specxr.write_cube(specxr.open_cube(path).isel(star=[0]).load(), bare)
