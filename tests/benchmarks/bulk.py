@@ -79,16 +79,17 @@ def make(path: Path, n_stars: int, small: bool, uniform: bool) -> None:
 def fit(path: Path, n_workers: int, n_fit: int) -> tuple[float, float]:
     """Print one row; returns stars a second, by the clock and by CPU."""
     name = f"workers-{n_workers}"
-    block = layout_of(open_group(path)).block
+    block, n_stored = layout_of(open_group(path)).block, open_group(path)["flux"].shape[0]
     # The first block alone, then whole rounds of all workers, so that little is under way when it stops.
     n_blocks = 1 + n_workers * -(-n_fit // (block * n_workers))
+    enough = min(n_blocks * block, n_stored)
 
     begun: dict[str, float] = {}  # what there was when the workers had started and each had done a block
 
     def stop(summary: Summary) -> None:
         if not begun and summary.n_fitted >= n_workers * block:
             begun["stars"], begun["cpu"] = summary.n_fitted, cpu_of(client)
-        if summary.n_fitted >= n_blocks * block:
+        if summary.n_fitted >= enough:
             begun["rate"] = (summary.n_fitted - begun["stars"]) / max(cpu_of(client) - begun["cpu"], 1e-9)
             raise Enough
 
